@@ -1,0 +1,45 @@
+# Tidesight. `make demo` and `make test` set up all they need in .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+# Fine-tuning needs PyTorch (gigabytes). Add `train` to test it too: make test EXTRAS=dev,train
+EXTRAS ?= dev
+
+.PHONY: demo test lint bench serve clean help
+
+help: ## Show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## Serve, send real photographs, print what was found
+	@$(BIN)/tidesight demo
+
+test: $(VENV)/.$(EXTRAS) lint ## Lint, types, import contracts and all tests
+	$(BIN)/pytest
+
+lint: $(VENV)/.$(EXTRAS) ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: EXTRAS := dev,bench
+bench: $(VENV)/.dev,bench ## Measure this machine; writes benchmarks/results
+	$(BIN)/python -m benchmarks
+
+serve: $(VENV)/.demo ## Serve the embedded model on http://127.0.0.1:8080
+	@$(BIN)/tidesight serve
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.%: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "venv is missing; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing tidesight[$*] into $(VENV) (once; a minute or two) ..."
+	@$(PIP) install -c constraints.txt -e '.[$*]'
+	@# libreyolo brings OpenCV's desktop build, which wants libGL; the headless one must be the one that stays.
+	@if $(PIP) show opencv-python >/dev/null 2>&1; then $(PIP) uninstall -y opencv-python \
+	  && $(PIP) install -c constraints.txt --force-reinstall --no-deps opencv-python-headless; fi
+	@$(BIN)/python -m compileall -q src
+	@touch $@

@@ -1,0 +1,1 @@
+"""Measurements of Tidesight; `python -m benchmarks` runs them and writes benchmarks/README.md."""

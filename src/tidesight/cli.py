@@ -1,0 +1,67 @@
+"""The `tidesight` command: a table of sub-commands, each loaded only when it is called.
+
+`serve` is parsed by click alone: an instance that scales from zero would pay Typer's imports on every start.
+"""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+from tidesight import __version__
+from tidesight.errors import ConfigError, TidesightError
+
+# name: (module with a function of that name, one line of help)
+COMMANDS = {
+    "detect": ("tidesight.commands.detect", "Find objects in files, folders, globs or URLs."),
+    "serve": ("tidesight.commands.serve", "Serve a detector over HTTP."),
+    "doctor": ("tidesight.commands.doctor", "Check this machine and a model."),
+    "models": ("tidesight.commands.models", "Show what is embedded, or fetch a model by URL and hash."),
+    "demo": ("tidesight.commands.demo", "Serve, send real photographs, print what was found."),
+    "train": ("tidesight.commands.train", "Fine-tune the detector on your pictures."),
+    "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
+    "quantize": ("tidesight.commands.quantize", "Make an INT8 model, if its AP holds."),
+}
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose become one line and an exit code (2: configuration, else 1)."""
+    try:
+        if sys.argv[1:2] == ["serve"]:
+            from tidesight.commands.serve import serve
+
+            serve.main(sys.argv[2:], prog_name="tidesight serve")
+        else:
+            _typer_app()()
+    except TidesightError as error:
+        print(f"tidesight: {error.detail}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _typer_app() -> Any:
+    import typer
+    from typer.core import TyperCommand, TyperGroup
+
+    class LazyGroup(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return list(COMMANDS)
+
+        def get_command(self, ctx: Any, name: str) -> Any:
+            if name not in COMMANDS:
+                return super().get_command(ctx, name)
+            module, help_line = COMMANDS[name]
+            if "--help" in sys.argv[1:2]:  # the overview needs no more than the line above
+                return TyperCommand(name, help=help_line)
+            single = typer.Typer(add_completion=False)
+            single.command(name, short_help=help_line)(getattr(import_module(module), name))
+            return typer.main.get_command(single)
+
+    app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+    @app.callback(invoke_without_command=True)
+    def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+        """Serve a YOLO detector, autoscale it, and measure what each choice costs."""
+        if version:
+            print(__version__)
+            raise typer.Exit
+
+    return app

@@ -1,0 +1,191 @@
+"""One detector: picture in, detections out. Reads top to bottom in the order the work is done."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tidesight.detection import letterbox
+from tidesight.detection.detections import Detections
+from tidesight.detection.embedded import embedded_model
+from tidesight.detection.engines import Engine, load_engine
+from tidesight.detection.heads import Candidates, Floats, suppress, take_best
+from tidesight.detection.image import DecodedImage, ImageLimits, Pixels, decode_image
+from tidesight.detection.letterbox import InputFormat, Letterbox
+from tidesight.detection.model import ModelInfo, describe, input_size
+from tidesight.errors import InvalidOption, ModelError
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """What to look for.
+
+    Attributes:
+        confidence: Least score, 0 to 1.
+        iou: Boxes of one class that overlap by more than this are one object, 0 to 1.
+        max_detections: At most this many, the best first; >= 1.
+        classes: Class ids to keep, or None for all.
+    """
+
+    confidence: float = 0.25
+    iou: float = 0.5
+    max_detections: int = 100
+    classes: frozenset[int] | None = None
+
+
+class Detector:
+    """A model ready to detect; belongs to one thread (see `clone`)."""
+
+    def __init__(self, engine: Engine, model: ModelInfo, limits: ImageLimits = ImageLimits()) -> None:
+        self.model = model
+        self._engine = engine
+        self._limits = limits
+        self._run = engine.runner()
+        self._letterbox = Letterbox(model.input_width_px, model.input_height_px, model.head.input_format, model.dtype)
+
+    @classmethod
+    def open(
+        cls,
+        model: Path | str | None = None,
+        *,
+        engine: str = "auto",
+        labels: Path | None = None,
+        threads: int = 1,
+        limits: ImageLimits = ImageLimits(),
+    ) -> "Detector":
+        """Load a model file; see `detection/heads.py` for the kinds that are recognised.
+
+        OpenCV's own threads are turned off for the whole process: each detector uses one CPU.
+
+        Args:
+            model: The ONNX file; None is the model that comes with the package.
+            engine: "auto", "onnxruntime", "openvino" or "fake".
+            labels: A file with one class name per line; None takes the model's own names.
+            threads: How many detectors (this one and its clones) will run at the same time.
+            limits: What a picture may be at most.
+
+        Raises:
+            ModelError: the file cannot be loaded or is not a supported detector.
+            MissingExtra: the engine is not installed.
+            ConfigError: no such engine, or labels that do not fit.
+        """
+        path = embedded_model() if model is None else Path(model)
+        return cls.of_engine(load_engine(engine, path, threads), path, labels, limits)
+
+    @classmethod
+    def of_engine(
+        cls, engine: Engine, path: Path, labels: Path | None = None, limits: ImageLimits = ImageLimits()
+    ) -> "Detector":
+        """A detector on a model file that an engine has loaded; see `open`."""
+        cv2.setNumThreads(1)  # its pool follows the host's CPUs, not a quota; work is divided by pictures here
+        return cls(engine, describe(path, engine.signature, _output_shapes(engine, path), labels), limits)
+
+    def clone(self) -> "Detector":
+        """The same detector for another thread; the engine shares what it can."""
+        return Detector(self._engine, self.model, self._limits)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of all classes of the model."""
+        return self.model.class_names
+
+    def warm_up(self) -> None:
+        """Run once on a grey picture, so that the first caller does not pay for lazy set-up."""
+        self.detect(np.full((64, 64, 3), letterbox.PAD_VALUE, np.uint8))
+
+    def detect(self, image: bytes | Pixels, options: DetectOptions = DetectOptions()) -> Detections:
+        """Find objects in a picture.
+
+        Args:
+            image: An encoded JPEG, PNG or WebP, or pixels: uint8 (h, w, 3), BGR.
+            options: What to look for.
+
+        Raises:
+            BadImage, TooLarge, UnsupportedType: the picture cannot be used.
+        """
+        started = perf_counter()
+        if isinstance(image, np.ndarray):
+            decoded = _checked(image)
+        else:
+            enough = (self.model.input_width_px, self.model.input_height_px)
+            decoded = decode_image(image, self._limits, enough)
+        decoded_at = perf_counter()
+        placement = self._letterbox.fit(decoded)
+        placed_at = perf_counter()
+        output = self._run(self._letterbox.tensor)[0][0]
+        inferred_at = perf_counter()
+        best = self._select(output.astype(np.float32, copy=False), options)
+        boxes = placement.to_picture(best.boxes)
+        best = best._replace(boxes=boxes).at(_have_area(boxes))  # some lie wholly in the padding
+        finished = perf_counter()
+        timings = {
+            "decode": decoded_at - started,
+            "preprocess": placed_at - decoded_at,
+            "inference": inferred_at - placed_at,
+            "postprocess": finished - inferred_at,
+        }
+        size = (decoded.width_px, decoded.height_px)
+        return Detections(*best, self.class_names, *size, timings)
+
+    def _select(self, output: Floats, options: DetectOptions) -> Candidates:
+        head = self.model.head
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is dropped below
+            found = head.decode(output, options.confidence)
+        # A broken export may hold NaN, boxes inside out, or ids without a name; none of them is an object.
+        sound = np.isfinite(found.boxes).all(axis=1) & np.isfinite(found.scores) & _have_area(found.boxes)
+        sound &= (found.class_ids >= 0) & (found.class_ids < len(self.class_names))
+        if options.classes is not None:
+            sound &= np.isin(found.class_ids, list(options.classes))
+        found = found.at(sound)
+        if head.needs_nms:
+            return suppress(found, options.iou, options.max_detections)
+        return take_best(found, np.arange(len(found.scores)), options.max_detections)
+
+
+def _have_area(boxes: Floats) -> npt.NDArray[np.bool_]:
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def class_ids(wanted: Iterable[str | int], class_names: tuple[str, ...]) -> frozenset[int]:
+    """Ids of classes given by name or by id (a number, or its text).
+
+    Raises:
+        InvalidOption: there is no such class.
+    """
+    return frozenset(_class_id(one, class_names) for one in wanted)
+
+
+def _class_id(wanted: str | int, class_names: tuple[str, ...]) -> int:
+    if isinstance(wanted, str) and wanted in class_names:
+        return class_names.index(wanted)
+    text = str(wanted)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else -1
+    if not 0 <= number < len(class_names):
+        known = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        raise InvalidOption(f"no class {text[:80]!r}; the model knows {len(class_names)}: {known}", field="classes")
+    return number
+
+
+def _checked(pixels: Pixels) -> DecodedImage:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"expected uint8 pixels (h, w, 3), got {pixels.dtype} {pixels.shape}")
+    return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
+
+
+def _output_shapes(engine: Engine, path: Path) -> list[tuple[int, ...]]:
+    """Output shapes for one picture; where the file leaves sizes open, found by running it once."""
+    declared = [tensor.shape for tensor in engine.signature.outputs]
+    static = [tuple(d for d in shape if d is not None) for shape in declared]
+    if all(len(known) == len(shape) for known, shape in zip(static, declared, strict=True)):
+        return static
+    width, height = input_size(path, engine.signature)
+    dtype = engine.signature.inputs[0].dtype
+    probe = Letterbox(width, height, InputFormat(centred=False, rgb=False, scale=1), dtype)
+    try:
+        return [output.shape for output in engine.runner()(probe.tensor)]
+    except Exception as error:  # each library raises its own types
+        raise ModelError(f"{path.name}: fails on a {width}x{height} picture: {error}") from error

@@ -1,0 +1,124 @@
+"""Inference engines: a table of `name -> "module:attr"`, so that only the chosen one is imported.
+
+Adding an engine is one file with a `load(path, threads) -> Engine` function, and one line here.
+"""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tidesight.errors import ConfigError, MissingExtra, ModelError
+
+ENGINES = {
+    "onnxruntime": "tidesight.detection.engines.onnxruntime:load",
+    "openvino": "tidesight.detection.engines.openvino:load",
+    "fake": "tidesight.detection.engines.fake:load",
+}
+Tensor = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model file.
+
+    Attributes:
+        name: Its name in the graph.
+        shape: Its dimensions; None where the file leaves one open.
+        dtype: "float32", "float16", ...
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        dimensions = "x".join("?" if d is None else str(d) for d in self.shape)
+        return f"{self.name}[{dimensions}] {self.dtype}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model file says of itself.
+
+    Attributes:
+        inputs: Its inputs.
+        outputs: Its outputs.
+        metadata: Free key-value pairs in the file (names, head, licence, ...).
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Runner(Protocol):
+    """Runs one picture at a time; belongs to one thread."""
+
+    def __call__(self, tensor: Tensor) -> list[Tensor]:
+        """Run the model on (1, 3, h, w); the outputs may be overwritten by the next call."""
+        ...
+
+
+class Engine(Protocol):
+    """A model loaded by an inference library, for a given number of threads."""
+
+    signature: Signature
+
+    def runner(self) -> Runner:
+        """A runner for one more thread, using one CPU."""
+        ...
+
+
+def load_engine(name: str, path: Path, threads: int = 1) -> Engine:
+    """Load a model file.
+
+    Args:
+        name: A key of `ENGINES`, "auto", or any "module:attr" of a `load(path, threads)` function.
+        path: The model file.
+        threads: How many runners will run at the same time; each uses one CPU.
+
+    Raises:
+        ConfigError: no such engine.
+        MissingExtra: the engine's library is not installed.
+        ModelError: there is no such file, or the library refuses it.
+    """
+    if name != "fake" and not path.is_file():
+        raise ModelError(f"no model file {path}")
+    name = fastest_installed() if name == "auto" else name
+    target = ENGINES.get(name, name)
+    module, _, attribute = target.partition(":")
+    if not attribute:
+        raise ConfigError(f"no engine {name!r}; there are: auto, {', '.join(ENGINES)}", field="engine")
+    try:
+        load = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # all that a wrong name can raise
+        if isinstance(error, ModuleNotFoundError) and error.name == "openvino":
+            raise MissingExtra("openvino", extra="openvino") from None
+        raise ConfigError(f"engine {name!r}: {error}", field="engine") from error
+    engine: Engine = load(path, threads)
+    return engine
+
+
+def fastest_installed() -> str:
+    """The engine `auto` stands for: OpenVINO where the CPU computes in BF16, else ONNX Runtime.
+
+    Without BF16, ONNX Runtime is the faster of the two on YOLOX-Nano and loads several times sooner;
+    with it OpenVINO is (figures: `benchmarks/README.md`).
+    """
+    from importlib.util import find_spec
+
+    return "openvino" if cpu_has_bf16() and find_spec("openvino") else "onnxruntime"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies BF16 natively (AVX512-BF16 or AMX)."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())

@@ -1,0 +1,1 @@
+"""One instance: HTTP in, detections out. Start reading at `app.py`."""

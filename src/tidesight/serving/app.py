@@ -1,0 +1,87 @@
+"""The HTTP application of one instance: which path is answered by which file.
+
+POST /v1/detect   detect_route.py -> admission.py -> workers.py (threads) -> work.py -> tidesight.detection
+GET  /healthz     alive, whatever the load
+GET  /readyz      takes requests: the model is loaded and warm, and no drain has begun
+GET  /metrics     the catalogue of tidesight.telemetry
+GET  /openapi.json, /docs, /    openapi.py and the pages in web/
+"""
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tidesight import telemetry as metrics
+from tidesight.errors import InternalError, TidesightError, Unavailable
+from tidesight.serving import pages
+from tidesight.serving.detect_route import detect
+from tidesight.serving.instance import Instance, State
+from tidesight.serving.problems import problem_response
+from tidesight.serving.schemas import HealthReply, Problem, ReadyModelReply, ReadyReply
+
+
+def create_app(instance: Instance) -> Starlette:
+    """The application of an instance."""
+    routes = [
+        Route("/v1/detect", detect, methods=["POST"]),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", show_metrics),
+        *pages.routes(),
+    ]
+    handlers = {HTTPException: _http_error, TidesightError: _known_error, Exception: _unknown_error}
+    app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]  # invariant key type
+    app.router.redirect_slashes = False  # one path for each thing; a redirect would lose the body
+    app.state.instance = instance
+    return app
+
+
+async def healthz(request: Request) -> Response:
+    """The process is alive; load has no say in it."""
+    return _json(HealthReply("ok"))
+
+
+async def readyz(request: Request) -> Response:
+    """The instance takes requests."""
+    instance: Instance = request.app.state.instance
+    if instance.state is not State.READY:
+        raise Unavailable(f"the instance is {instance.state.value}", retry_after_s=1)
+    model = instance.ready.model
+    size = [model.input_width_px, model.input_height_px]
+    return _json(ReadyReply("ready", ReadyModelReply(model.name, size, list(model.class_names))))
+
+
+async def show_metrics(request: Request) -> Response:
+    """All metrics, the moment's queue among them."""
+    instance: Instance = request.app.state.instance
+    if instance.state is not State.STARTING:
+        admission = instance.ready.admission
+        instance.telemetry.set(metrics.IN_FLIGHT, admission.in_flight)
+        instance.telemetry.set(metrics.QUEUE_LENGTH, admission.queued)
+        instance.telemetry.set(metrics.PREDICTED_WAIT, admission.predicted_wait_s())
+    instance.measure_spool()
+    return Response(instance.telemetry.exposition(), media_type=metrics.CONTENT_TYPE)
+
+
+def _json(reply: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(reply), media_type="application/json")
+
+
+async def _known_error(request: Request, error: TidesightError) -> Response:
+    return problem_response(error)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    problem = Problem(title=error.detail, status=error.status_code, detail=_ADVICE.get(error.status_code, error.detail))
+    body = msgspec.json.encode(problem)
+    return Response(body, error.status_code, error.headers, media_type="application/problem+json")
+
+
+async def _unknown_error(request: Request, error: Exception) -> Response:
+    return problem_response(InternalError("an error of the server; its log says more"))
+
+
+_ADVICE = {404: "no such path; GET /docs lists them", 405: "this path answers other methods; GET /docs lists them"}

@@ -1,0 +1,218 @@
+"""`POST /v1/detect`, step by step: admit, read the body, hand it to a worker, store, answer."""
+
+import asyncio
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from time import perf_counter
+from urllib.parse import quote
+
+import msgspec
+import pybase64
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from tidesight import telemetry as metrics
+from tidesight.errors import (
+    InternalError,
+    InvalidOption,
+    Overloaded,
+    SlowBody,
+    StoreError,
+    TidesightError,
+    TooLarge,
+    Unavailable,
+    UnsupportedType,
+)
+from tidesight.serving.admission import HeldBody
+from tidesight.serving.bodies import media_type
+from tidesight.serving.instance import Instance, Ready, ServingLimits
+from tidesight.serving.problems import problem_response
+from tidesight.serving.schemas import REQUEST_ID, DetectReply, ImageReply, ModelReply, ObjectReply, ResultReply
+from tidesight.serving.work import Finding, WorkOrder, perform
+from tidesight.serving.workers import Job
+
+log = logging.getLogger(__name__)
+_DEADLINE_HEADERS = ("x-envoy-expected-rq-timeout-ms", "x-request-timeout-ms")
+_URL_SAFE = ":/?#[]@!$&'()*+,;=%~"  # what a URL may hold as it is; a header holds nothing else
+_CLIENT_CLOSED = 499  # nginx's word for a caller that left; nobody reads it but the metrics
+
+
+async def detect(request: Request) -> Response:
+    """Answer one detection request; every outcome is counted and carries the request's id."""
+    instance: Instance = request.app.state.instance
+    started = perf_counter()
+    request_id = request.headers.get("x-request-id", "")
+    if not REQUEST_ID.fullmatch(request_id):
+        request_id = uuid.uuid4().hex
+    try:
+        response = await _answer(request, instance, request_id, started)
+        instance.telemetry.observe(metrics.REQUEST_SECONDS, perf_counter() - started)
+    except ClientDisconnect:
+        response = Response(status_code=_CLIENT_CLOSED)
+    except asyncio.CancelledError:  # only the end of a drain cancels
+        instance.abandoned += 1
+        response = problem_response(Unavailable("the instance had to stop", retry_after_s=1), request_id)
+    except TidesightError as error:
+        if isinstance(error, Overloaded):
+            instance.telemetry.count(metrics.REFUSED, error.reason)
+        response = problem_response(error, request_id)
+    except Exception:  # the HTTP edge: whatever it was, it is counted, logged and answered
+        log.exception("request %s failed", request_id)
+        response = problem_response(InternalError("an error of the server; its log says more"), request_id)
+    instance.telemetry.count(metrics.REQUESTS, str(response.status_code))
+    response.headers.setdefault("X-Request-Id", request_id)
+    return response
+
+
+async def _answer(request: Request, instance: Instance, request_id: str, started: float) -> Response:
+    """Steps of a request that goes well; whatever goes wrong is raised."""
+    ready = instance.ready
+    media_type(request.headers.get("content-type", ""))
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedType("send the body as it is, without Content-Encoding", field="Content-Encoding")
+    expires_at_s = started + _deadline_s(request.headers, instance.limits.deadline_s)
+    ready.admission.check(expires_at_s - started)  # before the body is read; an upload takes no place in the queue
+    with instance.bodies.holding() as held:
+        body = await _read_body(request, instance.limits, held, expires_at_s)
+        body_s = perf_counter() - started
+        job = _job(request, instance, body, expires_at_s)
+        finding = await _work(ready, job)
+    reply = _reply(ready, finding, finding.parameters.id or request_id)
+    timings_s = {"body": body_s, "queue": job.queue_s, **finding.timings_s}
+    reply.timings_ms = _milliseconds(timings_s)
+    if finding.parameters.store:
+        storing = perf_counter()
+        reply.result = await _store(instance, reply, finding)
+        timings_s["store"] = perf_counter() - storing
+    timings_s["total"] = perf_counter() - started
+    reply.timings_ms = _milliseconds(timings_s)
+    _measure(instance, timings_s, len(finding.detections))
+    return _response(request, reply, finding)
+
+
+async def _work(ready: Ready, job: Job[Finding]) -> Finding:
+    """Let a worker do the job, when it can in time."""
+    ready.admission.admit(job.expires_at_s - perf_counter())
+    try:
+        ready.workers.submit(job)
+        return await job.answer
+    finally:
+        ready.admission.finish(job.service_s)
+
+
+def _job(request: Request, instance: Instance, body: bytes, expires_at_s: float) -> Job[Finding]:
+    order = WorkOrder(
+        body,
+        request.headers.get("content-type", ""),
+        _query(request),
+        prefers_picture(request.headers.get("accept", "")),
+        instance.limits.image,
+    )
+    answer: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
+    return Job(lambda detector: perform(order, detector), answer, expires_at_s)
+
+
+async def _read_body(request: Request, limits: ServingLimits, held: HeldBody, expires_at_s: float) -> bytes:
+    """The whole body, within its size and time limits; its bytes are counted as `held`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.max_body_bytes:
+        raise TooLarge(f"the body has {declared[:20]} bytes; the limit is {limits.max_body_bytes}")
+    chunks: list[bytes] = []
+    size = 0
+    timeout_s = min(limits.body_timeout_s, max(0.0, expires_at_s - perf_counter()))
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limits.max_body_bytes:
+                    raise TooLarge(f"the body is larger than the limit of {limits.max_body_bytes} bytes")
+                held.grow(len(chunk))
+                chunks.append(chunk)
+    except TimeoutError:
+        raise SlowBody(f"the body did not arrive within {timeout_s:.3g} s") from None
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _deadline_s(headers: Mapping[str, str], default_s: float) -> float:
+    for name in _DEADLINE_HEADERS:
+        if name in headers:
+            if not re.fullmatch(r"[0-9]{1,9}", headers[name]) or int(headers[name]) == 0:
+                raise InvalidOption("expected a whole number of milliseconds, at least 1", field=name)
+            return int(headers[name]) / 1000
+    return default_s
+
+
+def _query(request: Request) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in values:
+            raise InvalidOption("given twice; separate several classes by commas", field=name[:80])
+        values[name] = value
+    return values
+
+
+def prefers_picture(accept: str) -> bool:
+    """Whether an Accept header ranks image/jpeg above JSON; `*/*` and no header mean JSON."""
+    best = {"jpeg": 0.0, "json": 0.0}
+    for item in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in item.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        weight = float(quality) if re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", quality) else 0.0
+        if kind in ("image/jpeg", "image/*"):
+            best["jpeg"] = max(best["jpeg"], weight)
+        elif kind in ("application/json", "application/*"):
+            best["json"] = max(best["json"], weight)
+    return best["jpeg"] > best["json"]
+
+
+def _reply(ready: Ready, finding: Finding, request_id: str) -> DetectReply:
+    found = finding.detections
+    return DetectReply(
+        id=request_id,
+        model=ModelReply(ready.model.name),
+        image=ImageReply(found.image_width_px, found.image_height_px),
+        detections=[
+            ObjectReply([round(side, 2) for side in box], round(score, 4), class_id, label)
+            for box, score, class_id, label in found
+        ],
+        timings_ms={},
+        captured_at=finding.parameters.captured_at or msgspec.UNSET,
+    )
+
+
+async def _store(instance: Instance, reply: DetectReply, finding: Finding) -> ResultReply:
+    assert finding.annotated_jpeg is not None  # a worker draws whenever a result is to be stored
+    now = datetime.now(UTC)
+    try:
+        urls = await instance.results.put(reply.id, now, finding.annotated_jpeg, msgspec.json.encode(reply))
+    except StoreError:
+        instance.telemetry.count(metrics.STORED, "failed")
+        raise
+    instance.telemetry.count(metrics.STORED, "stored")
+    return ResultReply(urls.image_url, urls.detections_url)
+
+
+def _milliseconds(timings_s: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(seconds * 1000, 3) for stage, seconds in timings_s.items()}
+
+
+def _measure(instance: Instance, timings_s: Mapping[str, float], found: int) -> None:
+    for stage, seconds in timings_s.items():
+        if stage != "total":
+            instance.telemetry.observe(metrics.STAGE_SECONDS, seconds, stage)
+    instance.telemetry.count(metrics.DETECTIONS, amount=found)
+
+
+def _response(request: Request, reply: DetectReply, finding: Finding) -> Response:
+    named = {"X-Request-Id": reply.id}  # which may be the body's own id
+    if finding.annotated_jpeg is not None:
+        if prefers_picture(request.headers.get("accept", "")):
+            url = reply.result.image_url if isinstance(reply.result, ResultReply) else None
+            stored = {"Content-Location": quote(url, safe=_URL_SAFE)} if url else {}
+            return Response(finding.annotated_jpeg, headers={**named, **stored}, media_type="image/jpeg")
+        if finding.parameters.annotate:
+            reply.annotated_image = pybase64.b64encode(finding.annotated_jpeg).decode()
+    return Response(msgspec.json.encode(reply), headers=named, media_type="application/json")

@@ -1,0 +1,143 @@
+"""The parts of one instance, put together by the command line and shared by its routes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from tidesight.detection.image import ImageLimits
+from tidesight.detection.model import ModelInfo
+from tidesight.errors import Unavailable
+from tidesight.results.spool import SpoolStatus
+from tidesight.serving.admission import Admission, BodyBudget
+from tidesight.serving.workers import WorkerPool
+from tidesight.telemetry import READY, SPOOL_BYTES, SPOOL_OLDEST, SPOOL_RECORDS, UPLOADS, Telemetry
+
+
+class StoredAt(Protocol):
+    """Where a result was put."""
+
+    @property
+    def image_url(self) -> str | None:
+        """URL of the annotated picture."""
+        ...
+
+    @property
+    def detections_url(self) -> str:
+        """URL of the detections."""
+        ...
+
+
+class Results(Protocol):
+    """Where results go."""
+
+    async def put(self, request_id: str, at: datetime, jpeg: bytes, detections: bytes) -> StoredAt:
+        """Store an annotated picture and its detections (JSON)."""
+        ...
+
+    def status(self) -> SpoolStatus:
+        """What waits for the store."""
+        ...
+
+
+class State(Enum):
+    """Where an instance is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True)
+class ServingLimits:
+    """What one request may take.
+
+    Attributes:
+        max_body_bytes: Of a request body; base64 makes a picture a third larger.
+        max_held_bytes: Of all bodies that are being read, wait or are worked on.
+        image: Of the picture in it.
+        body_timeout_s: For the body to arrive in full.
+        deadline_s: For the answer, when the request does not say.
+    """
+
+    max_body_bytes: int = 24 * 1024 * 1024
+    max_held_bytes: int = 256 * 1024 * 1024
+    image: ImageLimits = field(default_factory=ImageLimits)
+    body_timeout_s: float = 10.0
+    deadline_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What exists once the model is loaded and warm."""
+
+    model: ModelInfo
+    engine: str
+    workers: WorkerPool
+    admission: Admission
+
+
+class Instance:
+    """The state of one instance.
+
+    Args:
+        limits: What one request may take.
+        results: Where results go when a request asks for it.
+        telemetry: Its metrics.
+
+    Attributes:
+        state: Where it is in its life.
+        bodies: Bounds what their bodies take.
+        abandoned: Requests that were accepted and not served, because the time to drain was over.
+    """
+
+    def __init__(self, limits: ServingLimits, results: Results, telemetry: Telemetry) -> None:
+        self.limits = limits
+        self.results = results
+        self.telemetry = telemetry
+        self.state = State.STARTING
+        self.abandoned = 0
+        self.bodies = BodyBudget(limits.max_held_bytes)
+        self._ready: Ready | None = None
+        self._uploads: Mapping[str, int] = {}
+
+    def became_ready(self, ready: Ready) -> None:
+        """The model is loaded and warm: take requests from now on."""
+        self._ready = ready
+        if self.state is State.STARTING:
+            self._enter(State.READY)
+
+    def drain(self) -> None:
+        """Readiness goes; requests are still answered until the server stops listening."""
+        self._enter(State.DRAINING)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self.telemetry.set(READY, state is State.READY)
+
+    @property
+    def ready(self) -> Ready:
+        """What serves requests.
+
+        Raises:
+            Unavailable: the model is not loaded yet.
+        """
+        if self._ready is None:
+            raise Unavailable("the instance is starting", retry_after_s=1)
+        return self._ready
+
+    def stop_workers(self) -> None:
+        """End the worker threads, which have nothing left to do."""
+        if self._ready:
+            self._ready.workers.stop()
+
+    def measure_spool(self) -> None:
+        """Bring the metrics of the results that wait for the store up to date."""
+        status = self.results.status()
+        self.telemetry.set(SPOOL_RECORDS, status.records)
+        self.telemetry.set(SPOOL_BYTES, status.size_bytes)
+        self.telemetry.set(SPOOL_OLDEST, status.oldest_age_s)
+        for outcome, total in status.uploads.items():
+            self.telemetry.count(UPLOADS, outcome, amount=total - self._uploads.get(outcome, 0))
+        self._uploads = status.uploads
