@@ -24,14 +24,19 @@ lint: $(VENV)/.$(EXTRAS) ## ruff, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 bench: EXTRAS := dev,bench
-bench: $(VENV)/.dev,bench ## Measure this machine; writes benchmarks/results
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev,bench ## Measure one instance on this machine; writes benchmarks/
+	@# Imports are most of a cold start, so it is measured with what an instance needs and nothing else installed.
+	@test -x $(VENV)-instance/bin/python || $(PYTHON) -m venv $(VENV)-instance
+	@$(VENV)-instance/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e .
+	@$(BIN)/python -m compileall -q src benchmarks
+	$(VENV)-instance/bin/python -m benchmarks cold_start
+	$(BIN)/python -m benchmarks throughput latency stages reduced_decode engines accuracy
 
 serve: $(VENV)/.demo ## Serve the embedded model on http://127.0.0.1:8080
 	@$(BIN)/tidesight serve
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-instance .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ..."; exit 1; }

@@ -163,4 +163,5 @@ class MissingExtra(TidesightError):
     title = "Optional package missing"
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'tidesight[{extra}]'")
+        in_a_clone = f"in a clone: pip install -c constraints.txt -e '.[{extra}]'"
+        super().__init__(f"{package} is not installed; run: pip install 'tidesight[{extra}]'; {in_a_clone}")

@@ -78,4 +78,4 @@ def test_what_an_error_carries() -> None:
 
 def test_a_missing_extra_says_what_to_run() -> None:
     error = MissingExtra("openvino", extra="openvino")
-    assert error.detail == "openvino is not installed; run: pip install 'tidesight[openvino]'"
+    assert error.detail.startswith("openvino is not installed; run: pip install 'tidesight[openvino]'; in a clone: pip")
