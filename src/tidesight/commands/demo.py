@@ -41,7 +41,8 @@ def show(console: "Console", out: Path, assets: Path) -> None:
     with Console(stderr=True).status("starting an instance ..."):
         server = local_server("--store", str(out))
     with server as instance:
-        console.print(f"An instance answers at [bold]{instance.url}[/bold], {instance.start_s:.2f} s after its start")
+        started = f"An instance answers at [bold]{instance.url}[/bold], {instance.start_s:.2f} s after its start"
+        console.print(started, highlight=False)
         console.print(_table(instance.url, pictures))
     console.print(f"Annotated pictures and detections: [bold]{out}[/bold]")
     console.print("Next: [bold]make serve[/bold] and open the page it names, or [bold]tidesight detect PICTURE[/bold]")
@@ -53,11 +54,11 @@ def _table(url: str, pictures: list[Photograph]) -> Any:
     from rich.progress import track
     from rich.table import Table
 
-    table = Table(title="POST /v1/detect, times in milliseconds", box=box.SIMPLE_HEAD)
+    table = Table(title="POST /v1/detect: inference, in the server, round trip (ms)", box=box.SIMPLE_HEAD)
     for column in ("photograph", "sent as"):
         table.add_column(column, no_wrap=True)
     table.add_column("found", overflow="fold")
-    for column in ("inference", "server", "round trip"):
+    for column in ("infer", "server", "trip"):
         table.add_column(column, justify="right")
     for picture, form in track(list(_assignments(pictures)), "detecting", transient=True, console=Console(stderr=True)):
         found, round_trip_ms = _ask(url, picture, form)

@@ -86,9 +86,9 @@ def load_engine(name: str, path: Path, threads: int = 1) -> Engine:
         MissingExtra: the engine's library is not installed.
         ModelError: there is no such file, or the library refuses it.
     """
-    if name != "fake" and not path.is_file():
-        raise ModelError(f"no model file {path}")
     name = fastest_installed() if name == "auto" else name
+    if name in ENGINES and name != "fake" and not path.is_file():  # an engine of one's own may need no file
+        raise ModelError(f"no model file {path}")
     target = ENGINES.get(name, name)
     module, _, attribute = target.partition(":")
     if not attribute:
