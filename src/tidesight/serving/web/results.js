@@ -3,7 +3,7 @@
 import { classColour } from "./draw.js";
 import { byId, el } from "./dom.js";
 
-const DEEPEST = 5; // the last of the depth tints of the style sheet
+const DEEPEST = 6; // the last of the depth tints of the style sheet
 
 const milliseconds = (value) => `${value < 10 ? value.toFixed(2) : value.toFixed(1)} ms`;
 
