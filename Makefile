@@ -23,8 +23,7 @@ lint: $(VENV)/.$(EXTRAS) ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: EXTRAS := dev,bench
-bench: $(VENV)/.dev,bench ## Measure one instance on this machine; writes benchmarks/
+bench: $(VENV)/.dev ## Measure one instance on this machine; writes benchmarks/
 	@# Imports are most of a cold start, so it is measured with what an instance needs and nothing else installed.
 	@test -x $(VENV)-instance/bin/python || $(PYTHON) -m venv $(VENV)-instance
 	@$(VENV)-instance/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e .

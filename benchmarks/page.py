@@ -93,7 +93,8 @@ def _cold_start(found: Results) -> str:
     return f"""## Cold start and memory
 
 **Process start to first good answer: {median(first):.2f} s** (median of {len(first)}, {_spread(first)}; goal 0.60). Ready after
-{median(ready):.2f} s. **Resident memory then: {median(rss):.0f} MB** (goal at most 200). File cache warm, byte code compiled.
+{median(ready):.2f} s. **Resident memory then: {median(rss):.0f} MB** (goal at most 200). File cache warm, byte code compiled,
+in an environment with the instance's own packages and no extra.
 
 The parts, run one after the other (an instance loads the model beside its web imports, so they overlap there):
 
