@@ -405,5 +405,13 @@ def resident_bytes(server: Server) -> int:
 
 
 def open_sockets(server: Server) -> int:
-    links = (str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir() if link.is_symlink())
-    return sum(target.startswith("socket:") for target in links)
+    return sum(
+        target.startswith("socket:") for target in map(_target, Path(f"/proc/{server.process.pid}/fd").iterdir())
+    )
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except FileNotFoundError:  # closed since it was listed
+        return ""
