@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 # Fine-tuning needs PyTorch (gigabytes). Add `train` to test it too: make test EXTRAS=dev,train
 EXTRAS ?= dev
+# What make bench measures, in this order; the same command goes on where it was cut off.
+BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overload overload_pinned half curve stored soak \
+          tuned_accuracy accuracy
 
 .PHONY: demo test lint bench serve clean help
 
@@ -23,13 +26,13 @@ lint: $(VENV)/.$(EXTRAS) ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure one instance on this machine; writes benchmarks/
+bench: $(VENV)/.dev,bench ## Measure on a quiet machine, 40 minutes; writes benchmarks/ (some: BENCH="stacks soak")
 	@# Imports are most of a cold start, so it is measured with what an instance needs and nothing else installed.
 	@test -x $(VENV)-instance/bin/python || $(PYTHON) -m venv $(VENV)-instance
 	@$(VENV)-instance/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e .
 	@$(BIN)/python -m compileall -q src benchmarks
-	$(VENV)-instance/bin/python -m benchmarks cold_start
-	$(BIN)/python -m benchmarks throughput latency stages reduced_decode engines accuracy
+	$(if $(filter cold_start,$(BENCH)),$(VENV)-instance/bin/python -m benchmarks cold_start)
+	$(BIN)/python -m benchmarks $(or $(filter-out cold_start,$(BENCH)),pages)
 
 serve: $(VENV)/.demo ## Serve the embedded model on http://127.0.0.1:8080
 	@$(BIN)/tidesight serve

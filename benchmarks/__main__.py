@@ -1,105 +1,152 @@
 """Run measurements: python -m benchmarks [--quick] [NAME ...]; writes results/ and the pages rendered from them.
 
-With --quick everything is short, and what was found is printed instead of written: it shows that the measurements
-run, not what the machine can do.
+Each round is on disk as soon as it is taken, in results/unfinished.json; the same command takes a run up again where
+it was cut off. A measurement joins the results when its last round is in. With --quick everything is short, and what
+was found is printed instead of written: it shows that the measurements run, not what the machine can do.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from time import perf_counter
 
-from benchmarks import accuracy, engines, instance, machine, overload, overload_page, page, soak, stacks
+from benchmarks import (
+    accuracy,
+    engines,
+    instance,
+    machine,
+    overload_page,
+    page,
+    plots,
+    soak,
+    stacks,
+    stacks_page,
+    stored,
+    tuned,
+    yolov8n,
+)
+from benchmarks.overload import Shared
+from benchmarks.reference_stacks import STACKS
+from benchmarks.rounds import Measurement, Results, once
 from tidesight.detection.engines import fastest_installed
+from tidesight.errors import DataError
 from tidesight.settings import assets_folder
 
 FOLDER = Path(__file__).parent
 _PICTURES = 128
-Results = dict[str, Any]
-Measurement = Callable[[], Results]
+_ONE_FILE = [name for name in STACKS if name != stacks.FIRST_STUDY]
 
 
-@dataclass(frozen=True)
-class Page:
-    """Measurements that land in one results file and are rendered to one page."""
-
-    results: str
-    file: str
-    render: Callable[[Results], str]
-    measurements: dict[str, Measurement]
-
-
-def pages(pictures: Sequence[bytes], quick: bool) -> tuple[Page, ...]:
-    """Every measurement, by page."""
+def instance_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measurement]:
+    """What results/instance.json holds: one instance, and parts of it."""
     engine = fastest_installed()
-    few, seconds = (1, 4.0) if quick else (5, 20.0)
-    one = {
-        "engines": lambda: engines.compare(pictures, few, 30 if quick else 150),
-        "stages": lambda: instance.stages(pictures[:16] if quick else pictures, engine),
-        "reduced_decode": lambda: instance.reduced_decode(pictures),
-        "throughput": lambda: instance.throughput(pictures, engine, 1 if quick else 7, 40 if quick else 400),
-        "latency": lambda: instance.latency(pictures, engine, few, 20 if quick else 100),
-        "cold_start": lambda: instance.cold_start(pictures[0], engine, rounds=3 if quick else 15),
-        "accuracy": lambda: accuracy.accuracy(assets_folder(), 8 if quick else None),
+    few = 1 if quick else 5
+    return {
+        "engines": once(lambda: engines.compare(pictures, few, 30 if quick else 100)),
+        "stages": once(lambda: instance.stages(pictures[:16] if quick else pictures, engine)),
+        "reduced_decode": once(lambda: instance.reduced_decode(pictures)),
+        "latency": once(lambda: instance.latency(pictures, engine, few, 20 if quick else 100)),
+        "cold_start": once(lambda: instance.cold_start(pictures[0], engine, rounds=3 if quick else 15)),
+        "accuracy": once(lambda: accuracy.accuracy(assets_folder(), 8 if quick else None)),
     }
-    many = {
+
+
+def load_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measurement]:
+    """What results/load.json holds: instances, and other stacks, under load."""
+    engine = fastest_installed()
+    few, seconds = (1, 4.0) if quick else (4, 10.0)
+    loads = Shared(pictures, engine, few, seconds)
+    halves = Shared(pictures, engine, 1 if quick else 3, seconds if quick else 20.0)
+    points = Shared(pictures, engine, 1, 3.0 if quick else 5.0)
+    curve = (0.5, 3) if quick else (0.5, 1, 1.5, 3)
+    embedded = stacks.Field(None, _ONE_FILE)
+
+    def larger(earlier: Results) -> Iterator[Results]:
+        try:
+            field = stacks.Field(yolov8n.fp32_file(assets_folder()), [stacks.FASTAPI, stacks.FIRST_STUDY])
+        except DataError as error:
+            yield {"skipped": error.detail}
+        else:
+            yield from stacks.compare(pictures, field, 1 if quick else 6, 16 if quick else 32, earlier)
+
+    def tuned_accuracy() -> Results:
+        models: dict[str, Path | None] = {"embedded": None}
+        with suppress(DataError):
+            models["yolov8n"] = yolov8n.fp32_file(assets_folder())
+        return tuned.tuned_accuracy(assets_folder(), models, 8 if quick else None)
+
+    return {
         # Short rounds and many: what else the machine does then touches neighbours alike.
-        "stacks": lambda: stacks.compare(pictures, 2 if quick else 21, 60 if quick else 200),
-        "overload": lambda: overload.overload(pictures, engine, (3, 10), few, seconds),
-        "overload_pinned": lambda: overload.pinned(pictures, engine, (3, 10), few, seconds),
-        "half": lambda: overload.half(pictures, engine, few, seconds),
-        "references": lambda: overload.references(pictures, 3, seconds),
-        "soak": lambda: soak.soak(pictures, engine, minutes=0.5 if quick else 10),
+        "stacks": partial(stacks.compare, pictures, embedded, 2 if quick else 15, 40 if quick else 120),
+        "yolov8n": larger,
+        "tuned_accuracy": once(tuned_accuracy),
+        "overload": partial(loads.overload, (3, 10)),
+        "overload_pinned": partial(loads.pinned, (3, 10)),
+        "half": halves.half,
+        "curve": partial(points.curve, _ONE_FILE, curve),
+        "stored": partial(stored.stored, pictures, 1 if quick else 8, 30 if quick else 100),
+        "soak": once(lambda: soak.soak(pictures, engine, minutes=0.5 if quick else 10)),
     }
-    return (
-        Page("instance.json", "README.md", page.render, one),
-        Page("overload.json", "overload.md", overload_page.render, many),
-    )
 
 
 def main() -> None:
     """Measure what the arguments name, or all, and render the pages."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="measurements; all when none is named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="measurements, or 'pages' to only render; all if none")
     parser.add_argument("--quick", action="store_true", help="short; print the pages and write nothing")
     arguments = parser.parse_args()
+    if arguments.names == ["pages"]:
+        _render(_read("instance"), _read("load"))
+        return
     pictures = instance.pictures_of(assets_folder() / "coco128/images/train2017", _PICTURES)
     if not pictures:
         sys.exit(f"the benchmarks need the COCO128 pictures under {assets_folder()}; set TIDESIGHT_ASSETS")
-    every = pages(pictures, arguments.quick)
-    known = [name for one in every for name in one.measurements]
+    every = {
+        "instance": instance_measurements(pictures, arguments.quick),
+        "load": load_measurements(pictures, arguments.quick),
+    }
+    known = [name for measurements in every.values() for name in measurements]
     unknown = set(arguments.names) - set(known)
     if unknown:
         sys.exit(f"no measurement {min(unknown)!r}; there are: {', '.join(known)}")
-    for one in every:
-        wanted = [name for name in one.measurements if name in (arguments.names or known)]
-        if wanted:
-            _measure(one, wanted, arguments.quick)
-    if not arguments.quick:
-        for one in reversed(every):  # the first page links to the second where there is one
-            _write(one)
+    found = {file: {} if arguments.quick else _read(file) for file in every}
+    for file, measurements in every.items():
+        for name in [name for name in measurements if name in (arguments.names or known)]:
+            started = perf_counter()
+            _measure(
+                name, measurements[name], found[file], None if arguments.quick else FOLDER / f"results/{file}.json"
+            )
+            print(f"{name} took {(perf_counter() - started) / 60:.1f} minutes", flush=True)
+    if arguments.quick:
+        print(overload_page.render(found["load"]), stacks_page.render(found["load"]), page.render(**found), sep="\n")
+    else:
+        _render(**found)
 
 
-def _measure(one: Page, wanted: Sequence[str], quick: bool) -> None:
-    """Take the measurements; each is on disk as soon as it is taken."""
-    results = FOLDER / "results" / one.results
-    found: Results = json.loads(results.read_text()) if results.exists() and not quick else {}
-    for name in wanted:
-        print(f"{name} ...", flush=True)
-        figures = one.measurements[name]()
-        if lost := _missing(figures) - _missing(found.get(name, figures)):
-            print(f"  {name}: the earlier results stay, as these are without: {', '.join(sorted(lost))}", flush=True)
-            continue
-        found |= {name: figures, "machine": machine.describe(), "date": datetime.now(UTC).date().isoformat()}
-        if not quick:
-            results.parent.mkdir(exist_ok=True)
-            results.write_text(json.dumps(found, indent=1) + "\n")
-    if quick:
-        print(one.render(found))
+def _measure(name: str, measurement: Measurement, found: Results, results: Path | None) -> None:
+    """Take a measurement and add it to what is found; each round is on disk as soon as it is taken."""
+    print(f"{name} ...", flush=True)
+    about = machine.describe()
+    unfinished = _read("unfinished") if results else {}
+    earlier = unfinished.get(name, {})
+    figures: Results = {}
+    for figures in measurement(earlier.get("figures", {}) if earlier.get("machine") == about else {}):
+        if results and "rounds" in figures:
+            unfinished[name] = {"machine": about, "figures": figures}
+            _write("unfinished", unfinished)
+    if lost := _missing(figures) - _missing(found.get(name, figures)):
+        print(f"  {name}: the earlier results stay, as these are without: {', '.join(sorted(lost))}", flush=True)
+    else:
+        found |= {name: figures, "machine": about, "date": datetime.now(UTC).date().isoformat()}
+        if results:
+            _write(results.stem, found)
+    if results and unfinished.pop(name, None):
+        _write("unfinished", unfinished)
 
 
 def _missing(figures: Results) -> set[str]:
@@ -108,11 +155,32 @@ def _missing(figures: Results) -> set[str]:
     return skipped | set(figures.get("missing", ()))
 
 
-def _write(one: Page) -> None:
-    results = FOLDER / "results" / one.results
-    if results.exists():
-        (FOLDER / one.file).write_text(one.render(json.loads(results.read_text())))
-        print(f"wrote {one.file} from {one.results}")
+def _read(name: str) -> Results:
+    file = FOLDER / f"results/{name}.json"
+    found: Results = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
+def _write(name: str, found: Results) -> None:
+    file = FOLDER / f"results/{name}.json"
+    if not found:
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(exist_ok=True)
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(found, indent=1) + "\n")
+    new.replace(file)  # whole, or not at all
+
+
+def _render(instance: Results, load: Results) -> None:
+    """Write the pages and plots of what there is."""
+    files = {"README.md": page.render(instance, load)}
+    if load:
+        files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)} | plots.render(load)
+    for name, text in files.items():
+        (FOLDER / name).parent.mkdir(exist_ok=True)
+        (FOLDER / name).write_text(text)
+        print(f"wrote {name}")
 
 
 if __name__ == "__main__":

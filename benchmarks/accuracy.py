@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.instance import Figures
+from benchmarks.rounds import Results as Figures
 from tidesight.detection.detections import Detections
 from tidesight.detection.detector import DetectOptions, Detector
 from tidesight.detection.image import ImageLimits, decode_image

@@ -33,9 +33,9 @@ class Outcome:
         return len(self.latencies_s) / self.seconds
 
 
-def request_bytes(body: bytes, content_type: str, query: str = "") -> bytes:
+def request_bytes(body: bytes, content_type: str, query: str = "", accept: str = "*/*") -> bytes:
     """A whole HTTP/1.1 request to /v1/detect."""
-    head = f"POST /v1/detect{query} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\n"
+    head = f"POST /v1/detect{query} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\nAccept: {accept}\r\n"
     return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.instance import InProcess, json_bodies
+from benchmarks.tuned import open_plain
 from tidesight.detection.detector import Detector
 
 NAMES = ("onnxruntime", "openvino")
@@ -16,7 +17,7 @@ def compare(pictures: Sequence[bytes], rounds: int = 5, count: int = 150) -> dic
     missing = {name: name for name in NAMES if not find_spec(name)}
     engines = [name for name in NAMES if name not in missing]
     load_s = {engine: [_load_s(engine) for _ in range(3)] for engine in engines}
-    inside = {engine: InProcess(json_bodies(pictures), engine) for engine in engines}
+    inside = {engine: InProcess(json_bodies(pictures), open_plain(None, engine)) for engine in engines}
     per_s: dict[str, list[float]] = {engine: [] for engine in engines}
     for number in range(rounds):
         for engine in engines if number % 2 == 0 else reversed(engines):

@@ -16,13 +16,13 @@ import msgspec
 import pybase64
 
 from benchmarks.client import closed_loop, open_loop, request_bytes
+from benchmarks.tuned import open_plain
 from tidesight.commands.local_server import LocalServer, local_server
 from tidesight.detection.annotate import annotate, encode_jpeg
 from tidesight.detection.detections import Detections
 from tidesight.detection.detector import Detector
 from tidesight.detection.image import ImageLimits, decode_image
 from tidesight.detection.letterbox import Letterbox
-from tidesight.resources import usable_resources
 from tidesight.serving.bodies import decode_base64, parse_body
 from tidesight.serving.schemas import DetectReply, ImageReply, ModelReply, ObjectReply
 from tidesight.serving.work import WorkOrder, perform
@@ -89,13 +89,12 @@ def _median_us(call: Callable[[int], object], items: int) -> float:
 
 
 class InProcess:
-    """The job without a server: base64 JSON in, JSON out, one thread per usable CPU."""
+    """The job without a server: base64 JSON in, JSON out, a thread for each detector."""
 
-    def __init__(self, bodies: Sequence[bytes], engine: str) -> None:
-        self.threads = usable_resources().threads
+    def __init__(self, bodies: Sequence[bytes], detectors: Sequence[Detector]) -> None:
+        self.threads = len(detectors)
         self._orders = [WorkOrder(body, "application/json", {}, False, ImageLimits()) for body in bodies]
-        first = Detector.open(engine=engine, threads=self.threads)
-        self._detectors = [first, *(first.clone() for _ in range(self.threads - 1))]
+        self._detectors = detectors
         for detector in self._detectors:
             detector.warm_up()
 
@@ -105,7 +104,7 @@ class InProcess:
         return msgspec.json.encode([(one.box, one.score, one.class_id, one.label) for one in found])
 
     def per_second(self, count: int) -> float:
-        """Pictures a second on all usable CPUs."""
+        """Pictures a second, all detectors at work."""
         numbers = counter()
 
         def work(detector: Detector) -> None:
@@ -137,29 +136,11 @@ def served(*arguments: str) -> Iterator[tuple[LocalServer, int]]:
         yield instance, int(instance.url.rpartition(":")[2])
 
 
-def throughput(pictures: Sequence[bytes], engine: str, rounds: int, count: int) -> Figures:
-    """Served throughput at saturation beside the in-process limit, in interleaved rounds."""
-    bodies = json_bodies(pictures)
-    requests = [request_bytes(body, "application/json") for body in bodies]
-    inside = InProcess(bodies, engine)
-    connections = CONNECTIONS_PER_WORKER * inside.threads
-    pairs = []
-    with served("--engine", engine) as (_, port):
-        closed_loop(port, requests, connections, count // 4)
-        for number in range(rounds):
-            # Alternate who goes first, so that a drift of the machine favours neither.
-            first_limit = inside.per_second(count) if number % 2 == 0 else 0.0
-            outcome = closed_loop(port, requests, connections, count)
-            limit = first_limit or inside.per_second(count)
-            pairs.append({"limit_per_s": limit, "served_per_s": outcome.per_second, "failures": outcome.failures})
-    return {"engine": engine, "connections": connections, "requests_per_round": count, "rounds": pairs}
-
-
 def latency(pictures: Sequence[bytes], engine: str, rounds: int, count: int) -> Figures:
     """p50 and p99 at 10 requests a second beside the in-process time of one picture, interleaved."""
     bodies = json_bodies(pictures)
     requests = [request_bytes(body, "application/json") for body in bodies]
-    inside = InProcess(bodies, engine)
+    inside = InProcess(bodies, open_plain(None, engine))
     found = []
     with served("--engine", engine) as (_, port):
         closed_loop(port, requests, 2, 20)

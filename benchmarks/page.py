@@ -1,64 +1,60 @@
 """Renders benchmarks/README.md from the results, so that no figure is typed by hand."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-Results = dict[str, Any]
-_OVERLOAD = Path(__file__).with_name("overload.md")
+from benchmarks import goals
+from benchmarks.rounds import Results
+
 _PART = {2: "a half", 4: "a quarter", 8: "an eighth"}
 
 
-def render(found: Results) -> str:
+def render(instance: Results, load: Results) -> str:
     """The whole page."""
-    sections = [_head(found)]
+    sections = [_head(instance, load)]
     for name, section in (
-        ("throughput", _throughput),
         ("latency", _latency),
         ("cold_start", _cold_start),
         ("stages", _stages),
         ("engines", _engines),
         ("accuracy", _accuracy),
     ):
-        if name in found and "skipped" not in found[name]:
-            sections.append(section(found))
+        if name in instance and "skipped" not in instance[name]:
+            sections.append(section(instance))
     return "\n".join(sections)
 
 
-def _head(found: Results) -> str:
-    machine = "\n".join(f"| {name} | {value} |" for name, value in found["machine"].items())
-    more = f"\nMore: [against other stacks, and under overload]({_OVERLOAD.name}).\n" if _OVERLOAD.exists() else ""
-    return f"""# Benchmarks of one instance
-
-Rendered by `make bench` from `results/instance.json` ({found["date"]}). Each figure stands beside a limit measured in the same
-run, in interleaved rounds; the spread is that of the rounds. Absolute figures are this machine's, ratios are the point.
-
-| machine | |
-|---|---|
-{machine}
-
-The job: a COCO128 photograph (640 px, JPEG) as base64 in JSON, boxes back as JSON; the embedded YOLOX-Nano at 416 px.
-**In-process limit**: the same worker code (`serving/work.py`) called from one thread per usable CPU, no server, no sockets.
-{more}"""
+def machine_table(found: Results) -> str:
+    """What the figures were taken on."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in found["machine"].items())
+    return f"| machine | |\n|---|---|\n{rows}"
 
 
-def _throughput(found: Results) -> str:
-    data = found["throughput"]
-    ratios = [one["served_per_s"] / one["limit_per_s"] for one in data["rounds"]]
-    failures = sum(one["failures"] for one in data["rounds"])
-    rows = _rows(
-        (one["limit_per_s"], one["served_per_s"], one["served_per_s"] / one["limit_per_s"]) for one in data["rounds"]
-    )
-    return f"""## Throughput at saturation
+def _head(instance: Results, load: Results) -> str:
+    dates = ", ".join(f"{name} {one['date']}" for name, one in (("instance", instance), ("load", load)) if one)
+    return f"""# Benchmarks
 
-**Served / in-process limit: {median(ratios):.2f}** (median of {len(ratios)} rounds, {_spread(ratios)}; goal 0.90).
-{data["connections"]} connections that each ask again at once, {data["requests_per_round"]} requests a round, {failures} failures. The load
-generator runs on the same CPUs, so its cost counts against the server.
+Rendered from `results/` ({dates}). Each figure stands beside a limit measured in the same run, in interleaved rounds; the spread is
+that of the rounds. Absolute figures are this machine's, ratios are the point.
 
-| limit, pictures/s | served, pictures/s | ratio |
-|---|---|---|
-{rows}
+{machine_table(instance or load)}
+
+## Goals
+
+More: [against other stacks, a larger network, storing](stacks.md); [overload, probes, memory](overload.md).
+**Limit** is what the figure could be at best (for a ratio to another stack: the same worker code, `serving/work.py`, called from one
+thread per usable CPU without server and sockets, over that stack). **Margin** is how far the median is on the good side.
+
+{goals.table(instance, load)}
+
+To take them again, on a machine that does nothing else (five minutes, then half an hour; the same command goes on where it was cut off):
+
+```console
+$ make bench                                  # all, and the pages
+$ make bench BENCH="stacks yolov8n"           # some; python -m benchmarks --help lists them
+$ .venv/bin/python -m benchmarks --quick      # that they run: minutes, nothing is written
+```
 """
 
 

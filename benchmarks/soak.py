@@ -17,6 +17,7 @@ from tidesight.resources import usable_resources
 
 _WARM_UP_SHARE = 0.2  # of the whole time: pools and allocators grow to their size first
 _ROUND = 200
+_POINTS = 120  # that are kept of the samples
 _HUGE_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (60_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0" + bytes(64)
 
 
@@ -38,7 +39,10 @@ def soak(pictures: Sequence[bytes], engine: str, minutes: float) -> Figures:
         "statuses": dict(sorted(statuses.items())),
         "abandoned": watch.abandoned,
         "growth": growth(watch.samples),
-        "rss_mb": [round(megabytes, 1) for _, megabytes in watch.samples[:: max(1, len(watch.samples) // 60)]],
+        "rss_mb": [
+            [round(seconds - started, 1), round(megabytes, 1)]
+            for seconds, megabytes in watch.samples[:: max(1, len(watch.samples) // _POINTS)]
+        ],
     }
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,12 @@ def no_server_outlives_the_tests() -> Iterator[None]:
             process.wait()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_tuned_choice_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `tidesight tune` saved on this machine is none of the tests' business."""
+    os.environ["TIDESIGHT_TUNED"] = str(tmp_path_factory.mktemp("no-tuned-choice"))
+
+
 @dataclass
 class Server:
     """A running `tidesight serve` process."""
@@ -58,13 +64,21 @@ class Server:
 
 
 def start_server(
-    folder: Path, *arguments: str, wait_ready: bool = True, cwd: Path | None = None, **environment: str
+    folder: Path,
+    *arguments: str,
+    wait_ready: bool = True,
+    cwd: Path | None = None,
+    wrapper: Sequence[str] = (),
+    **environment: str,
 ) -> Server:
-    """Start `tidesight serve --port 0 ...` in `folder` (or `cwd`), its log there; returns when it is ready."""
+    """Start `tidesight serve --port 0 ...` in `folder` (or `cwd`), its log there; returns when it is ready.
+
+    A `wrapper` is a command that ends in executing the one it is given.
+    """
     log = folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tidesight", "serve", "--port", "0", *arguments],
+            [*wrapper, sys.executable, "-m", "tidesight", "serve", "--port", "0", *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,

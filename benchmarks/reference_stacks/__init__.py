@@ -4,6 +4,7 @@ Adding one is a file with `start(port) -> process` and a line here. All answer `
 base64 JSON body that Tidesight takes. A stack whose packages are not installed is left out of a run.
 """
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
@@ -18,6 +19,14 @@ STACKS = {
     "Flask + Gunicorn + Ultralytics": "benchmarks.reference_stacks.flask_ultralytics:start",
 }
 _REPOSITORY = Path(__file__).parents[2]
+
+
+def description(name: str) -> str:
+    """What its file says of a stack, without importing what it needs."""
+    module = STACKS[name].partition(":")[0]
+    source = (_REPOSITORY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    said: str = ast.get_docstring(ast.parse(source)) or ""
+    return said.partition("\n\n")[0]
 
 
 def start(name: str, port: int) -> "subprocess.Popen[bytes]":

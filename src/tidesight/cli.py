@@ -10,7 +10,7 @@ from typing import Any
 from tidesight import __version__
 from tidesight.errors import ConfigError, TidesightError
 
-# name: (module with a function of that name, one line of help)
+# name: (module with a function of that name, "_" for "-"; one line of help)
 COMMANDS = {
     "detect": ("tidesight.commands.detect", "Find objects in files, folders, globs or URLs."),
     "serve": ("tidesight.commands.serve", "Serve a detector over HTTP."),
@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("tidesight.commands.demo", "Serve, send real photographs, print what was found."),
     "train": ("tidesight.commands.train", "Fine-tune the detector on your pictures."),
     "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
+    "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),
     "quantize": ("tidesight.commands.quantize", "Make an INT8 model, if its AP holds."),
 }
 
@@ -52,7 +53,7 @@ def _typer_app() -> Any:
             if "--help" in sys.argv[1:2]:  # the overview needs no more than the line above
                 return TyperCommand(name, help=help_line)
             single = typer.Typer(add_completion=False)
-            single.command(name, short_help=help_line)(getattr(import_module(module), name))
+            single.command(name, short_help=help_line)(getattr(import_module(module), name.replace("-", "_")))
             return typer.main.get_command(single)
 
     app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -2,6 +2,7 @@
 
 TidesightError (500)
  |- InputError (400)            what a caller sent
+ |   |- Unauthorized (401)      no API key, or not one of those accepted
  |   |- BadImage (400)          not a picture that can be decoded
  |   |- SlowBody (408)          the body did not arrive in time
  |   |- TooLarge (413)          too many bytes or pixels
@@ -26,13 +27,16 @@ class TidesightError(Exception):
     """Base of all errors raised on purpose.
 
     Args:
-        detail: What is wrong and what to do about it; shown to the user, so without internals.
+        detail: What is wrong and what to do about it, for whoever runs the program; `caller_detail` says what a
+            caller of the API is told.
         field: The option, field or argument at fault, when there is one.
         retry_after_s: Seconds after which trying again is sensible, when that is known.
     """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Error"
+    # Told to callers in place of `detail`, which may name files, hosts and libraries; None where it never does.
+    caller_detail: ClassVar[str | None] = "an error of the server; its log says more"
 
     def __init__(self, detail: str, field: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -46,6 +50,14 @@ class InputError(TidesightError):
 
     status = 400
     title = "Bad request"
+    caller_detail = None
+
+
+class Unauthorized(InputError):
+    """No API key, or not one of those accepted."""
+
+    status = 401
+    title = "API key needed"
 
 
 class BadImage(InputError):
@@ -87,6 +99,7 @@ class Refused(TidesightError):
 
     status = 503
     title = "Refused"
+    caller_detail: ClassVar[str | None] = None
 
 
 class Overloaded(Refused):
@@ -117,7 +130,7 @@ class Unavailable(Refused):
 
 
 class StoreError(Refused):
-    """The object store did not take a result."""
+    """The object store did not take a result; the reason is worded for callers, the log has the place."""
 
     title = "Result not stored"
 
@@ -126,12 +139,14 @@ class WorkerFailed(TidesightError):
     """The detector failed on this request; the instance goes on."""
 
     title = "Detection failed"
+    caller_detail = None
 
 
 class InternalError(TidesightError):
     """Something that was not foreseen; the log has it."""
 
     title = "Internal error"
+    caller_detail = None
 
 
 class ModelError(TidesightError):

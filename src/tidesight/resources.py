@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+_SPARE_FILES = 96  # for the model, the store, and connections held for probes
 _Number = TypeVar("_Number", int, float)
 
 # cgroup v1 says "no limit" with a page-rounded number near 2**63.
@@ -60,6 +61,36 @@ def usable_resources(proc: Path = Path("/proc"), cgroup_root: Path = Path("/sys/
     if quota is not None and quota < affinity:
         return Resources(quota, memory, affinity, quota, f"cgroup v{version}")
     return Resources(float(affinity), memory, affinity, quota, "affinity")
+
+
+def usable_memory_bytes(found: Resources, proc: Path = Path("/proc")) -> int:
+    """What this process may count on: its memory limit, or without one what the machine has available now.
+
+    Args:
+        found: The limits of this process.
+        proc: The proc file system (another folder in tests).
+
+    Returns:
+        Bytes; 0 when neither is known.
+    """
+    machine = dict(line.split(":", 1) for line in _read(proc / "meminfo").splitlines() if ":" in line)
+    if found.memory_bytes is None:
+        return _kilobytes(machine.get("MemAvailable", ""))
+    # A limit may be above what the machine has at all.
+    return min(found.memory_bytes, _kilobytes(machine.get("MemTotal", "")) or found.memory_bytes)
+
+
+def _kilobytes(text: str) -> int:
+    number = text.removesuffix("kB").strip()
+    return int(number) * 1024 if number.isdecimal() else 0
+
+
+def usable_connections(wanted: int) -> int:
+    """How many connections this process may have open at a time: those wanted, as far as its limit of files allows."""
+    import resource  # not on Windows
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - _SPARE_FILES))
 
 
 def _cgroup_limits(proc: Path, root: Path) -> tuple[int, float | None, int | None]:

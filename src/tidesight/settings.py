@@ -7,7 +7,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -27,11 +27,13 @@ class ServeSettings:
         labels: File with one class name per line; empty takes the model's own.
         engine: "auto", "onnxruntime", "openvino" or "fake".
         workers: Worker threads; 0 is one for each usable CPU.
+        worker_hang_s: After which a picture is given up, and its worker thread with it.
         max_queue: Requests that may wait for a worker.
         max_body_bytes: Of a request body.
-        max_pixels: Of a picture.
+        max_pixels: Of a picture; 0 is what the memory allows, at most 40 million.
         deadline_s: For an answer, when the request does not say.
         body_timeout_s: For a request body to arrive.
+        max_connections: At a time; no more than the process may have open files.
         lame_duck_s: Seconds between losing readiness and the end of listening.
         grace_s: Seconds for accepted requests to finish after that.
         store: Where results go: a folder, file:///, gs:// or s3:// URL.
@@ -39,7 +41,12 @@ class ServeSettings:
         spool: Folder for "async", of this instance alone.
         spool_max_bytes: Of the files in it.
         store_drain_s: Seconds for uploads that wait when the instance ends.
+        api_keys: Keys of which a request needs one, separated by commas; from the environment or a file, never a flag.
+        api_key_file: File of more keys, one per line; changes are followed.
         log_level: "debug", "info", "warning" or "error".
+        log_format: "text" or "json" (one object per line).
+        access_log: Requests with a line of their own: "all", "errors" (400 and up) or "off".
+        traces: "otlp" sends OpenTelemetry spans to where the OTEL_* variables say; "off" sends none.
     """
 
     host: str = "127.0.0.1"
@@ -48,11 +55,13 @@ class ServeSettings:
     labels: str = ""
     engine: str = "auto"
     workers: int = 0
+    worker_hang_s: float = 30.0
     max_queue: int = 256
     max_body_bytes: int = 24 * 1024 * 1024
-    max_pixels: int = 40_000_000
+    max_pixels: int = 0
     deadline_s: float = 10.0
     body_timeout_s: float = 10.0
+    max_connections: int = 2048
     lame_duck_s: float = 0.0
     grace_s: float = 10.0
     store: str = ""
@@ -60,12 +69,19 @@ class ServeSettings:
     spool: str = "tidesight-spool"
     spool_max_bytes: int = 256 * 1024 * 1024
     store_drain_s: float = 5.0
+    # A flag would show in the list of processes, a value in an error or a dump in the log.
+    api_keys: str = field(default="", repr=False, metadata={"secret": True})
+    api_key_file: str = ""
     log_level: str = "info"
+    log_format: str = "text"
+    access_log: str = "all"
+    traces: str = "off"
 
     def __post_init__(self) -> None:
         least = {
-            "port": 0, "workers": 0, "max_queue": 0, "max_body_bytes": 1, "max_pixels": 1, "deadline_s": 0.001,
-            "body_timeout_s": 0.001, "lame_duck_s": 0, "grace_s": 0, "spool_max_bytes": 1, "store_drain_s": 0,
+            "port": 0, "workers": 0, "worker_hang_s": 0.001, "max_queue": 0, "max_body_bytes": 1, "max_pixels": 0,
+            "deadline_s": 0.001, "body_timeout_s": 0.001, "max_connections": 1, "lame_duck_s": 0,
+            "grace_s": 0, "spool_max_bytes": 1, "store_drain_s": 0,
         }  # fmt: skip
         for name, minimum in least.items():
             if not math.isfinite(getattr(self, name)):
@@ -74,6 +90,10 @@ class ServeSettings:
                 raise ConfigError(f"{name}: expected at least {minimum}, got {getattr(self, name)}", field=name)
         if self.port > 65535:
             raise ConfigError(f"port: expected at most 65535, got {self.port}", field="port")
+
+
+SECRETS = frozenset(one.name for one in fields(ServeSettings) if one.metadata.get("secret"))
+"""Settings that are no flags and are never shown."""
 
 
 def serve_settings(
@@ -100,6 +120,13 @@ def serve_settings(
     return settings
 
 
+def tuned_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where `tidesight tune` keeps its choices: `TIDESIGHT_TUNED`, by default in the user's cache folder."""
+    environ = os.environ if environ is None else environ
+    cache = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or ".") / ".cache")
+    return Path(environ.get("TIDESIGHT_TUNED") or Path(cache) / "tidesight" / "tuned")
+
+
 def assets_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where the optional test assets are: `TIDESIGHT_ASSETS`, by default `../shared/assets`."""
     environ = os.environ if environ is None else environ
@@ -121,11 +148,11 @@ def _from_file(file: Path | None, table: str) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str], kind: type) -> dict[str, str]:
     values = {"port": environ["PORT"]} if environ.get("PORT") else {}
-    for field in fields(kind):
-        value = environ.get(PREFIX + field.name.upper(), "")
+    for setting in fields(kind):
+        value = environ.get(PREFIX + setting.name.upper(), "")
         # Kubernetes puts a URL into TIDESIGHT_PORT of every pod beside a Service named "tidesight".
-        if value and not (field.name == "port" and value.startswith("tcp://")):
-            values[field.name] = value
+        if value and not (setting.name == "port" and value.startswith("tcp://")):
+            values[setting.name] = value
     return values
 
 
@@ -150,5 +177,6 @@ def _convert(name: str, value: Any, kind: type, source: str) -> Any:
             raise TypeError
         return kind(value)
     except (ValueError, TypeError):
-        message = f"{name} in {source}: expected {kind.__name__}, got {value!r}"
+        shown = type(value).__name__ if name in SECRETS else repr(value)
+        message = f"{name} in {source}: expected {kind.__name__}, got {shown}"
         raise ConfigError(message, field=name) from None

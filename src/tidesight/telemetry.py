@@ -1,8 +1,16 @@
 """Every metric of an instance, in one catalogue: name, kind, unit, labels, help."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -39,9 +47,20 @@ STAGE_SECONDS = Metric(
 REFUSED = Metric("tidesight_refused_total", "counter", "Requests refused before any work, by reason.", ("reason",))
 IN_FLIGHT = Metric("tidesight_requests_in_flight", "gauge", "Requests that wait for a worker or are being worked on.")
 QUEUE_LENGTH = Metric("tidesight_queue_length", "gauge", "Requests that wait for a worker.")
+QUEUE_OLDEST = Metric(
+    "tidesight_queue_oldest_age_seconds",
+    "gauge",
+    "Age of the oldest request that waits for a worker; 0 when none does.",
+)
 PREDICTED_WAIT = Metric("tidesight_predicted_wait_seconds", "gauge", "Predicted time to an answer, service included.")
 WORKERS = Metric("tidesight_workers", "gauge", "Worker threads, each with a detector of its own.")
+WORKER_RESTARTS = Metric(
+    "tidesight_worker_restarts_total", "counter", "Worker threads lost, by reason: died or hung.", ("reason",)
+)
 READY = Metric("tidesight_ready", "gauge", "1 when the instance takes requests, else 0.")
+CONNECTIONS = Metric("tidesight_connections", "gauge", "Open connections, idle ones too.")
+BODY_BYTES = Metric("tidesight_body_bytes", "gauge", "Bytes of request bodies held: being read, waiting or worked on.")
+RECEIVED_BYTES = Metric("tidesight_received_bytes_total", "counter", "Bytes of request bodies that came in full.")
 DETECTIONS = Metric("tidesight_detections_total", "counter", "Objects found.")
 STORED = Metric("tidesight_results_stored_total", "counter", "Results handed to the store, by outcome.", ("outcome",))
 SPOOL_RECORDS = Metric(
@@ -60,12 +79,16 @@ UPLOADS = Metric(
 )
 BUILD_INFO = Metric("tidesight_build_info", "gauge", "Always 1; the version is in the label.", ("version",))
 MODEL_INFO = Metric(
-    "tidesight_model_info", "gauge", "Always 1; what runs is in the labels.", ("model", "engine", "head", "input")
+    "tidesight_model_info",
+    "gauge",
+    "Always 1; what runs is in the labels.",
+    ("model", "engine", "head", "input", "tuned"),
 )
 
 CATALOGUE = (
-    REQUESTS, REQUEST_SECONDS, STAGE_SECONDS, REFUSED, IN_FLIGHT, QUEUE_LENGTH, PREDICTED_WAIT, WORKERS, READY,
-    DETECTIONS, STORED, SPOOL_RECORDS, SPOOL_BYTES, SPOOL_OLDEST, UPLOADS, BUILD_INFO, MODEL_INFO,
+    REQUESTS, REQUEST_SECONDS, STAGE_SECONDS, REFUSED, IN_FLIGHT, QUEUE_LENGTH, QUEUE_OLDEST, PREDICTED_WAIT,
+    WORKERS, WORKER_RESTARTS, READY, CONNECTIONS, BODY_BYTES, RECEIVED_BYTES, DETECTIONS, STORED,
+    SPOOL_RECORDS, SPOOL_BYTES, SPOOL_OLDEST, UPLOADS, BUILD_INFO, MODEL_INFO,
 )  # fmt: skip
 
 
@@ -76,7 +99,9 @@ class Telemetry:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second sample for each counter, of no use here
         self._metrics = {metric.name: self._create(metric) for metric in CATALOGUE}
+        self._children: dict[tuple[str, ...], Any] = {}  # `labels` costs as much as counting does
 
     def _create(self, metric: Metric) -> Counter | Gauge | Histogram:
         if metric.kind == "counter":
@@ -87,21 +112,23 @@ class Telemetry:
 
     def count(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Add to a counter, or to a gauge."""
-        child = self._metrics[metric.name]
-        assert not isinstance(child, Histogram)
-        (child.labels(*labels) if labels else child).inc(amount)
+        self._child(metric, labels).inc(amount)
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         """Set a gauge."""
-        child = self._metrics[metric.name]
-        assert isinstance(child, Gauge)
-        (child.labels(*labels) if labels else child).set(value)
+        self._child(metric, labels).set(value)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Put a value, in the metric's unit, into a histogram."""
-        child = self._metrics[metric.name]
-        assert isinstance(child, Histogram)
-        (child.labels(*labels) if labels else child).observe(value)
+        self._child(metric, labels).observe(value)
+
+    def _child(self, metric: Metric, labels: tuple[str, ...]) -> Any:
+        key = (metric.name, *labels)
+        child = self._children.get(key)
+        if child is None:
+            whole = self._metrics[metric.name]
+            child = self._children[key] = whole.labels(*labels) if labels else whole
+        return child
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""

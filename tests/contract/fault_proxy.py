@@ -28,6 +28,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.faults: Counter[str] = Counter()
         self.down = False
+        self.answer: tuple[int, bytes] | None = None  # to every upload, instead of all faults
         self.stopping = threading.Event()
         self._random = Random(seed)
         self._guard = threading.Lock()
@@ -37,7 +38,9 @@ class FaultProxy(ThreadingHTTPServer):
         """The fault of a request, and the status for it."""
         with self._guard:
             status = self._random.choice(STATUSES)
-            if self.down:
+            if self.answer and method in ("PUT", "POST"):
+                fault, status = "answer", self.answer[0]
+            elif self.down:
                 fault = self._random.choice(["cut before", "status"])
             elif method not in ("PUT", "POST"):
                 fault = "none"
@@ -63,7 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault, status = self.server.choose(self.command)
-        if fault in ("burst", "status"):
+        if fault == "answer":
+            assert self.server.answer
+            self._reply(status, [], self.server.answer[1])
+        elif fault in ("burst", "status"):
             self._reply(status, [], b"a fault")
         elif fault == "cut before":
             self._cut()

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import re
 import subprocess
 import sys
@@ -40,12 +41,20 @@ def keys_of(place: Place, endpoint: str, folder: Path) -> list[str]:
     bucket = place.url.partition("://")[2]
     if place.url.startswith("file:"):
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    if place.url.startswith("s3:"):
-        text = read_http(f"{endpoint}/{bucket}?list-type=2")[0].decode()
-        assert "<IsTruncated>true" not in text
-        return re.findall("<Key>([^<]+)</Key>", text)
-    with urlopen(f"{endpoint}/storage/v1/b/{quote(bucket)}/o?fields=items(name)", timeout=10) as reply:
-        return re.findall(r'"name":\s*"([^"]+)"', reply.read().decode())
+    keys: list[str] = []
+    more = ""
+    while True:  # a page at a time
+        if place.url.startswith("s3:"):
+            text = read_http(f"{endpoint}/{bucket}?marker={more}")[0].decode()
+            keys += re.findall("<Key>([^<]+)</Key>", text)
+            more = quote(keys[-1]) if "<IsTruncated>true" in text else ""
+        else:
+            with urlopen(f"{endpoint}/storage/v1/b/{quote(bucket)}/o?pageToken={more}", timeout=10) as reply:
+                page = json.load(reply)
+            keys += [item["name"] for item in page.get("items", [])]
+            more = quote(page.get("nextPageToken", ""))
+        if not more:
+            return keys
 
 
 def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
@@ -61,7 +70,7 @@ def one_life(url: str, spool: Path, life: int, random: Random) -> list[list[str]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]
-        time.sleep(random.uniform(0, 0.12))
+        time.sleep(random.uniform(0, 0.12) if life % 2 else random.uniform(0.2, 0.5))  # appending; uploading too
         process.kill()
         lines += process.stdout.readlines()
     assert lines[0], "the process ended by itself"
@@ -81,10 +90,13 @@ def test_what_was_acknowledged_before_a_kill_is_stored_once(
     for life in range(KILLS[scheme]):
         acknowledged += one_life(place.url, spool, life, random)
         left_by_a_kill += any(path.stat().st_size for path in spool.glob("*.segment"))
+    uploaded_before = len(keys_of(place, endpoints.get(scheme, ""), folder))
     writer = ResultWriter(place.url, "async", str(spool))
     writer.open()
     assert writer.close(20) == 0
     assert left_by_a_kill > 0
+    assert uploaded_before > 0
+    assert writer.status().uploads["stored"] > 0  # some of it was left for the last life
     assert len(acknowledged) >= KILLS[scheme]
     for name, image_url, detections_url in acknowledged:
         assert place.read(image_url) == (data_of(name), "image/jpeg")
@@ -172,7 +184,7 @@ def test_a_bucket_that_vanished_is_named_and_waited_for(
     missing = f"{place.url}-later"
     spool = Spool(tmp_path, open_store(missing, put_timeout_s=1, probe=False), SpoolLimits(max_bytes=300_000))
     spool.open()
-    with pytest.raises(StoreError, match=r"full.*does not exist: create it or name another") as refused:
+    with pytest.raises(StoreError, match=r"the spool is full \(0.3 MB\): the store's bucket does not exist") as refused:
         for one in objects(20, size_bytes=50_000):
             spool.append([one], 0).result(10)
             until(lambda: spool.status().uploads.get("refused", 0) > 0)
@@ -182,6 +194,64 @@ def test_a_bucket_that_vanished_is_named_and_waited_for(
     urlopen(f"{endpoints['gs']}/storage/v1/b", body, timeout=10).close()
     assert spool.close(10) == 0  # it tries once more at once
     assert spool.status().uploads["stored"] == waiting
+
+
+EXPIRED = (
+    b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_credentials_that_have_expired_are_named_and_nothing_is_lost(
+    faulty: tuple[FaultProxy, Place], status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy, place = faulty
+    if status == 400 and place.url.startswith("gs:"):
+        pytest.skip("only S3 says it with 400")
+    proxy.answer = (status, EXPIRED)
+    spool = spool_of(place, tmp_path / "spool", SpoolLimits(max_bytes=300_000))
+    kept = []
+    with pytest.raises(StoreError, match=r"the spool is full.*refused the credentials") as refused:
+        for one in objects(20, size_bytes=50_000):
+            spool.append([one], 0).result(10)
+            kept.append(one)
+            until(lambda: spool.status().uploads["refused"] > 0)
+    assert (refused.value.status, refused.value.retry_after_s) == (503, 60)
+    bucket = place.url.partition("://")[2]
+    assert bucket not in refused.value.detail
+    assert bucket in caplog.text
+    status_now = spool.status()
+    assert (status_now.records, status_now.uploads["stored"], status_now.uploads["failed"]) == (len(kept), 0, 0)
+    proxy.answer = None
+    left = spool.close(10)  # it tries once more at once; the proxy has faults of its own
+    if left:
+        until(lambda: not _in_use(tmp_path / "spool"))
+        assert _closed_after_a_while(spool_of(place, tmp_path / "spool"))
+    assert all(place.read(f"{place.url}/{one.key}")[0] == one.data for one in kept)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_status_that_passes_is_retried_until_it_has_passed(
+    faulty: tuple[FaultProxy, Place], status: int, tmp_path: Path
+) -> None:
+    proxy, place = faulty
+    proxy.answer = (status, b"not now")
+    spool = spool_of(place, tmp_path / "spool")
+    kept = objects(3)
+    for one in kept:
+        spool.append([one], 0).result(10)
+    until(lambda: spool.status().uploads["failed"] >= 2)
+    assert spool.status().records == 3
+    assert spool.status().uploads["refused"] == 0
+    proxy.answer = None
+    assert _closed_after_a_while(spool)
+    assert spool.status().uploads["stored"] == 3
+    assert all(place.read(f"{place.url}/{one.key}")[0] == one.data for one in kept)
+
+
+def _closed_after_a_while(spool: Spool) -> bool:
+    until(lambda: spool.status().records == 0, 40)
+    return spool.close(10) == 0
 
 
 def test_a_folder_that_could_not_be_written_gets_everything_later(tmp_path: Path) -> None:

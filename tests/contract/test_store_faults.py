@@ -33,6 +33,8 @@ class Service(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.statuses = [200]
+        self.stored = b"{}"  # the body of a 200
+        self.retry_after = ""
         self.requests: list[tuple[str, str, str]] = []
         self.stopping = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -51,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             status, body = metadata(self.path)
         else:
             status = self.server.next_status()
-            body = b"{}" if status == 200 else INTERNALS
+            body = self.server.stored if status == 200 else INTERNALS
         if status == HANG:
             self.server.stopping.wait()
             return
@@ -59,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Metadata-Flavor", "Google")
         self.send_header("Content-Type", "application/json" if body.startswith(b"{") else "text/plain")
         self.send_header("ETag", '"1"')
+        if self.server.retry_after and status != 200:
+            self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -147,6 +151,66 @@ def test_a_failure_that_passes_soon_is_not_noticed(url: str, service: Service) -
     service.statuses = [503, 200]
     assert put(url) == f"{url}/a.jpg"
     assert len([command for command, _, _ in service.requests if command != "GET"]) == 2
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_each_status_that_passes_is_retried_within_the_put(url: str, service: Service, status: int) -> None:
+    service.statuses = [status, status, 200]
+    assert put(url) == f"{url}/a.jpg"
+    assert len([command for command, _, _ in service.requests if command != "GET"]) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412])
+def test_a_refusal_is_not_repeated_within_the_put(url: str, service: Service, status: int) -> None:
+    service.statuses = [status]
+    with pytest.raises(StoreError):
+        put(url)
+    assert len([command for command, _, _ in service.requests if command != "GET"]) == 1
+
+
+def test_a_caller_learns_no_names_and_the_log_does(
+    url: str, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    for status in (401, 404, 503):
+        service.statuses = [status]
+        caplog.clear()
+        with pytest.raises(StoreError, match="the result was not stored: the store") as refused:
+            put(url)
+        assert "my-bucket" in caplog.text
+        for internal in ("my-bucket", "prefix", "127.0.0.1", "Error", INTERNALS.decode()):
+            assert internal not in refused.value.detail
+
+
+def test_gcs_waits_as_long_as_it_is_told(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at(service.url, monkeypatch)
+    service.statuses, service.retry_after = [429, 200], "1"
+    start_s = time.monotonic()
+    asyncio.run(open_store(URLS["gs"], put_timeout_s=6, probe=False).put("a.jpg", b"x", "image/jpeg"))
+    assert time.monotonic() - start_s >= 1
+    service.statuses, service.retry_after = [503], "30"
+    start_s = time.monotonic()
+    with pytest.raises(StoreError) as refused:
+        asyncio.run(open_store(URLS["gs"], put_timeout_s=6, probe=False).put("a.jpg", b"x", "image/jpeg"))
+    assert time.monotonic() - start_s < 2  # waiting would take longer than the put may
+    assert refused.value.retry_after_s == 30
+
+
+def test_gcs_that_received_other_bytes_is_sent_them_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at(service.url, monkeypatch)
+    service.stored = b'{"crc32c": "AAAAAA=="}'
+    with pytest.raises(StoreError):
+        put(URLS["gs"])
+    assert len(service.requests) > 1
+    service.stored = b'{"crc32c": "qTxfkw=="}'
+    put(URLS["gs"])
+
+
+def test_gcs_goes_through_the_proxy_of_the_environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at("http://storage.example.invalid", monkeypatch)
+    monkeypatch.setenv("http_proxy", service.url)
+    put(URLS["gs"])
+    [(_, path, _)] = service.requests
+    assert path.startswith("http://storage.example.invalid/upload/storage/v1/b/my-bucket/o?")
 
 
 @pytest.mark.parametrize("scheme", URLS)

@@ -13,6 +13,7 @@ import pytest
 from tidesight.cli import COMMANDS
 from tidesight.serving.schemas import DetectParameters
 from tidesight.settings import ServeSettings
+from tidesight.telemetry import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -68,13 +69,23 @@ def test_readme_python_runs(tmp_path: Path, astronaut_jpeg: bytes) -> None:
 
 def test_settings_page_has_every_setting_and_its_default() -> None:
     table = rows(ROOT / "docs/guides/settings.md")
-    named = {"model": "embedded", "labels": "the model's own", "workers": "usable CPUs", "store": "tidesight-results"}
+    named = {
+        "model": "embedded", "labels": "the model's own", "workers": "usable CPUs", "store": "tidesight-results",
+        "max_pixels": "what the memory allows", "api_keys": "none", "api_key_file": "none",
+    }  # fmt: skip
     assert list(table) == [field.name for field in fields(ServeSettings)]
     for field in fields(ServeSettings):
         default = named.get(
             field.name, f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
         )
         assert table[field.name][0] == default
+
+
+def test_observe_page_has_every_metric_its_kind_and_its_labels() -> None:
+    table = rows(ROOT / "docs/guides/observe.md")
+    assert {name: cells[:2] for name, cells in table.items() if name.startswith("tidesight_")} == {
+        metric.name: [metric.kind, ", ".join(f"`{label}`" for label in metric.labels)] for metric in CATALOGUE
+    }
 
 
 def test_api_page_has_every_option() -> None:

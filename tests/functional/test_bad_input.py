@@ -358,6 +358,28 @@ def test_odd_headers_do_no_harm(fake_server: Server, header: str) -> None:
     assert status_of(exchange(fake_server, head.encode("latin-1") + JPEG)) == 200
 
 
+@pytest.mark.parametrize("pieces", [1, 5, 40])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_offer_to_upgrade_is_ignored_and_the_body_read(fake_server: Server, pieces: int, chunked: bool) -> None:
+    # As `curl --http2` sends it.
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(JPEG)
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(JPEG), JPEG) if chunked else JPEG
+    head = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n%b%b\r\n\r\n" % (offer, framing)
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    sent = (head + body) * 2 + last
+    step = -(-len(sent) // pieces)
+    received = exchange(fake_server, *(sent[at : at + step] for at in range(0, len(sent), step)), pause_s=0.005)
+    assert received.count(b"HTTP/1.1 200 OK") == 3
+    assert received.count(b'"cat"') == 2
+
+
+def test_a_tunnel_is_not_built(fake_server: Server, client: httpx.Client) -> None:
+    received = exchange(fake_server, b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n", limit_s=5)
+    assert status_of(received) in (400, 404, 405)
+    assert_still_serving(client)
+
+
 def test_callers_that_leave_midway_leave_nothing_behind(fake_server: Server, client: httpx.Client) -> None:
     head = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(JPEG)
     connections = open_sockets(fake_server)

@@ -2,15 +2,24 @@
 
 import asyncio
 import base64
+import http.server
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
-from benchmarks import generator, soak
+from benchmarks import emulators, generator, probes, soak, yolov8n
 from benchmarks.generator import Load, poisson
 from benchmarks.reference_stacks import job
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from tidesight.commands.photographs import photographs
 from tidesight.detection.detector import Detector
@@ -110,9 +119,22 @@ def test_growth_is_that_of_the_fit_after_the_warm_up(megabytes_per_s: float, exp
 
 
 def test_reference_job_finds_what_tidesight_finds() -> None:
-    detector, session = Detector.open(engine="onnxruntime"), job.open_session()
+    assert _agree(None) > 5
+
+
+def test_reference_job_finds_what_tidesight_finds_with_yolov8n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (assets_folder() / yolov8n.SOURCE).is_file():
+        pytest.skip("the assets hold no YOLOv8n")
+    file = yolov8n.fp32_file(assets_folder(), tmp_path / "yolov8n.onnx")
+    monkeypatch.setenv(job.MODEL, str(file))
+    assert _agree(file) > 5
+
+
+def _agree(model: Path | None) -> int:
+    """Compare on all photographs at hand; how many objects there were."""
+    detector, session = Detector.open(model, engine="onnxruntime"), job.open_session()
     found = 0
-    for photograph in photographs(assets_folder()):
+    for photograph in photographs(assets_folder())[:6]:
         png = cv2.imencode(".png", photograph.pixels)[1].tobytes()
         ours, theirs = detector.detect(png), job.detect(session, base64.b64encode(png).decode())
         assert [one["class_id"] for one in theirs] == ours.class_ids.tolist(), photograph.name
@@ -120,4 +142,76 @@ def test_reference_job_finds_what_tidesight_finds() -> None:
         # YOLOX's demo scales both sides by one ratio, though it truncated them: up to two pixels at the far edge.
         np.testing.assert_allclose(np.reshape([one["box"] for one in theirs], (-1, 4)), ours.boxes, atol=2)
         found += len(theirs)
-    assert found
+    return found
+
+
+def test_a_dynamically_quantised_network_is_put_back_into_fp32(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0)
+    tensors = {
+        "a.weight": weights.normal(size=(8, 3, 3, 3)), "a.bias": weights.normal(size=8), "b.weight": weights.normal(size=(4, 8, 1, 1)),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "a.weight", "a.bias"], ["h"], name="a", pads=[1] * 4, strides=[2, 2]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Conv", ["r", "b.weight"], ["y"], name="b"),
+    ]
+    sides = [
+        helper.make_tensor_value_info(*one)
+        for one in (("x", TensorProto.FLOAT, [1, 3, 16, 16]), ("y", TensorProto.FLOAT, None))
+    ]
+    values = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", sides[:1], sides[1:], values), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    onnx.save(model, tmp_path / "fp32.onnx")
+    quantize_dynamic(
+        tmp_path / "fp32.onnx", tmp_path / "int8.onnx", weight_type=QuantType.QUInt8, op_types_to_quantize=["Conv"]
+    )
+    back = yolov8n.in_fp32(onnx.load(tmp_path / "int8.onnx"))
+    assert [node.op_type for node in back.graph.node] == ["Conv", "Relu", "Conv"]
+    picture = weights.normal(size=(1, 3, 16, 16)).astype(np.float32)
+    model.ir_version = back.ir_version = 10  # which every ONNX Runtime reads
+    given, found = (
+        onnxruntime.InferenceSession(one.SerializeToString()).run(None, {"x": picture})[0] for one in (model, back)
+    )
+    assert np.abs(found - given).max() < 0.05 * np.abs(given).max()  # eight bits of weight
+
+
+class _Probed(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(503 if self.path == "/readyz" else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_probes_time_each_path_and_count_what_failed() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Probed) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with probes.probing(server.server_address[1]) as answers:
+            time.sleep(4 * probes.PERIOD_S)
+        server.shutdown()
+        thread.join()
+    assert answers.keys() == set(probes.PATHS)
+    times = {path: len(found["ms"]) for path, found in answers.items()}
+    assert all(number >= 1 for number in times.values())
+    assert [answers[path]["failed"] for path in probes.PATHS] == [0, times["/readyz"], 0]
+
+
+def test_probes_of_a_server_that_is_gone_have_failed(serve: Callable[..., _Server]) -> None:
+    server = serve(lambda number: None)
+    server._server.close()
+    with probes.probing(server.port) as answers:
+        time.sleep(probes.PERIOD_S)
+    assert all(found["failed"] == len(found["ms"]) > 0 for found in answers.values())
+
+
+def test_emulators_take_objects() -> None:
+    with emulators.gcs() as gcs, urlopen(f"{gcs['STORAGE_EMULATOR_HOST']}/storage/v1/b", timeout=10) as reply:
+        assert [one["name"] for one in json.load(reply)["items"]] == [emulators.BUCKET]
+    with emulators.s3() as s3, urlopen(f"{s3['AWS_ENDPOINT_URL']}/{emulators.BUCKET}", timeout=10) as reply:
+        assert f"<Name>{emulators.BUCKET}</Name>".encode() in reply.read()

@@ -7,7 +7,9 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from tests.functional.browsing import BROWSER_INSTALLED, Driver, Page, Server, chromium
+from tidesight.serving.openapi import document
 
+STOPPED = ("script-src", "style-src", "img-src", "connect-src", "default-src")
 pytestmark = pytest.mark.skipif(not BROWSER_INSTALLED, reason="needs chromium and chromedriver")
 
 
@@ -40,9 +42,43 @@ def test_docs_list_every_operation_of_the_document(page: Page, server: Server) -
     )
 
 
+@pytest.mark.parametrize("path", ["", "docs"])
+def test_the_policy_stops_what_is_not_the_pages_own(page: Page, path: str) -> None:
+    page.open(path)
+    page.driver.execute_script("""
+        const add = (tag, attributes) => document.body.append(Object.assign(document.createElement(tag), attributes));
+        add("script", {textContent: "window.ran = true"});
+        add("p", {id: "styled"});
+        document.getElementById("styled").setAttribute("style", "color: rgb(1, 2, 3)");
+        add("iframe", {src: "/docs"});
+        add("img", {src: "data:image/gif;base64,R0lGODlhAQABAAAAACw="});
+        fetch("http://127.0.0.1:9/").catch(() => {});
+    """)
+    assert page.driver.execute_script("return window.ran ?? null") is None
+    colour = page.driver.execute_script("return getComputedStyle(document.getElementById('styled')).color")
+    assert colour != "rgb(1, 2, 3)"
+    broken: list[str] = []
+
+    def all_stopped() -> bool:
+        broken.extend(entry["message"] for entry in page.complaints())
+        return all(any(name in said for said in broken) for name in STOPPED)
+
+    page.until(all_stopped)
+
+
+def test_docs_say_that_a_key_is_needed(page: Page) -> None:
+    with page.answering(document(keys_required=True)):
+        page.open("docs")
+        page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "article"))
+    detect = page.text("post-v1-detect")
+    assert "Needs Authorization: Bearer KEY, or X-API-Key: KEY." in detect
+    assert '-H "X-API-Key: $API_KEY"' in detect
+    assert "API_KEY" not in page.text("get-readyz")
+
+
 def test_docs_draw_whatever_a_document_holds(page: Page) -> None:
     """References in references, a schema inside itself, unions, templates in paths, and markup that must stay text."""
-    document = {
+    odd = {
         "openapi": "3.1.0",
         "info": {"title": "Odd <b>API</b>", "version": "2"},
         "paths": {
@@ -77,7 +113,7 @@ def test_docs_draw_whatever_a_document_holds(page: Page) -> None:
             },
         },
     }
-    with page.answering(document):
+    with page.answering(odd):
         page.open("docs")
         page.until(lambda: page.driver.find_elements(By.CSS_SELECTOR, "article"))
     drawn = page.text("document")

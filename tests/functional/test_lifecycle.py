@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import Server, encode, exchange, is_ready, start_server
+from tests.conftest import Server, encode, exchange, is_ready, start_server, write_model
 
 JPEG = encode(np.full((64, 64, 3), 100, np.uint8), ".jpg")
 POST = b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n" % len(JPEG)
@@ -216,6 +216,26 @@ def test_a_missing_model_file_ends_with_1_and_one_line(tmp_path: Path) -> None:
     assert_one_line(output, "nowhere.onnx")
 
 
+def test_a_model_that_is_no_detector_ends_with_1_and_one_line(tmp_path: Path) -> None:
+    write_model(tmp_path / "classifier.onnx", np.zeros((1, 1, 3), np.float32))
+    code, output = run_to_the_end(tmp_path, "--model", "classifier.onnx")
+    assert code == 1
+    assert_one_line(output, "classifier.onnx")
+
+
+def test_a_model_that_fails_in_the_warm_up_ends_with_1_and_one_line(tmp_path: Path) -> None:
+    code, output = run_to_the_end(tmp_path, *FAKE, "fake-broken")
+    assert code == 1
+    assert_one_line(output, "fake-broken", "first picture", "fails on purpose")
+
+
+def test_an_engine_that_leaves_while_it_loads_ends_with_1_and_one_line(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text("def load(*_):\n    raise SystemExit(0)\n")
+    code, output = run_to_the_end(tmp_path, "--engine", "leaving:load")
+    assert code == 1
+    assert_one_line(output, "SystemExit")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -334,12 +354,13 @@ def test_a_file_in_the_way_of_the_default_store_is_a_503_until_it_is_gone(tmp_pa
     with httpx.Client(base_url=server.url, headers=headers) as client:
         refused = client.post("/v1/detect?store=true", content=JPEG)
         assert refused.status_code == 503
-        assert "a file is where a folder is needed" in refused.json()["detail"]
+        assert str(tmp_path) not in refused.text
         in_the_way.unlink()
         stored = client.post("/v1/detect?store=true", content=JPEG)
         assert stored.status_code == 200
         assert len(list(in_the_way.rglob("*.jpg"))) == 1
     assert server.stop() == 0
+    assert "a file is where a folder is needed" in server.log.read_text()
 
 
 def test_nothing_is_written_unasked(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from tests.conftest import start_server
 
 pytest.importorskip("schemathesis", reason="makes requests from the document")
 
-HOOKS = Path(__file__).with_name("openapi_hooks.py")
+HOOKS = {
+    "positive": Path(__file__).with_name("openapi_hooks.py"),
+    "negative": Path(__file__).with_name("openapi_negative_hooks.py"),
+}
 SETTINGS = """
 [generation]
 allow-extra-parameters = false  # a header nobody knows is no fault in HTTP
@@ -36,7 +39,7 @@ def test_server_and_document_agree(tmp_path: Path, mode: str, excluded: str, exa
         "--phases", "examples,coverage,fuzzing", "--mode", mode, "--exclude-checks", excluded,
         "--max-examples", str(examples), "--seed", "1", "--max-time", "40", "--continue-on-failure", "--no-color",
     ]  # fmt: skip
-    environment = {**os.environ, **({"SCHEMATHESIS_HOOKS": str(HOOKS)} if mode == "positive" else {})}
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS[mode])}
     ended = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=150, check=False
     )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.conftest import Server as RunningServer
+from tests.conftest import start_server
 from tests.functional.browsing import BROWSER_INSTALLED, PATIENCE_S, Driver, Page, Pixels, Server, chromium, pixels
 
 pytestmark = pytest.mark.skipif(not BROWSER_INSTALLED, reason="needs chromium and chromedriver")
+KEY = "browser-key-0123456789"
 # Awkward on purpose: spaces, both quotes, curl's separators, and what a shell would run.
 AWKWARD_NAME = 'it\'s "one"; two, $(touch ran) `touch ran` %s.jpg'
 
@@ -214,6 +218,84 @@ def test_overload_says_when_to_come_back_and_markup_stays_text(page: Page, pictu
     assert "wait 7 s" in shown
     assert page.driver.find_elements(By.CSS_SELECTOR, "#problem img") == []
     assert page.driver.find_element(By.ID, "confidence").get_attribute("aria-invalid") == "true"
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    running = start_server(tmp_path_factory.mktemp("locked"), TIDESIGHT_API_KEYS=KEY)
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def locked_page(browser: Driver, locked: RunningServer) -> Iterator[Page]:
+    page = Page(browser, locked.url)
+    page.open("")
+    browser.execute_script("sessionStorage.clear()")
+    page.open("")
+    page.until(lambda: page.text("readiness-word") == "Ready")
+    yield page
+    assert page.complaints() == []
+
+
+def give_key(page: Page, key: str) -> None:
+    page.driver.find_element(By.ID, "key").send_keys(key, Keys.ENTER)
+    page.settle()
+
+
+def test_a_key_is_asked_for_when_it_is_missed_and_kept_in_the_tab_alone(locked_page: Page, picture: Path) -> None:
+    page, form = locked_page, locked_page.driver.find_element(By.ID, "key-form")
+    assert not form.is_displayed()
+    page.choose(picture)
+    assert form.is_displayed()
+    assert "401" in page.text("problem")
+    assert page.driver.switch_to.active_element.get_attribute("id") == "key"
+    give_key(page, KEY[::-1])
+    assert form.is_displayed(), "a wrong one is asked for again"
+    assert page.driver.find_element(By.ID, "key").get_attribute("value") == ""
+    give_key(page, KEY)
+    assert not form.is_displayed()
+    assert not page.driver.find_element(By.ID, "problem").is_displayed()
+    assert page.rows()
+    assert page.driver.execute_script("return Object.values(sessionStorage)") == [KEY]
+    assert page.driver.execute_script("return localStorage.length + document.cookie.length") == 0
+    assert KEY not in page.driver.page_source and KEY not in page.driver.current_url
+    page.driver.refresh()
+    page.choose(picture)
+    assert page.rows(), "the tab still has it after a reload"
+
+
+@pytest.mark.parametrize("key", ["short", "with a space in it 0123", "schl\u00fcssel-0123456789"])
+def test_what_cannot_be_a_key_is_not_sent(locked_page: Page, picture: Path, key: str) -> None:
+    locked_page.choose(picture)
+    give_key(locked_page, key)
+    assert locked_page.driver.execute_script("return sessionStorage.length") == 0
+    assert locked_page.driver.find_element(By.ID, "key-form").is_displayed()
+
+
+def test_a_key_that_is_wanted_has_room_on_a_phone(locked_page: Page, picture: Path) -> None:
+    locked_page.resize(390, 844, phone=True)
+    locked_page.choose(picture)
+    field = locked_page.driver.find_element(By.ID, "key")
+    assert field.is_displayed() and field.size["width"] > 150
+    assert locked_page.overflow_px() <= 0
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+@pytest.mark.parametrize("form", ["raw", "multipart", "json"])
+def test_the_command_takes_the_key_from_the_environment(
+    locked_page: Page, picture: Path, tmp_path: Path, form: str
+) -> None:
+    shutil.copy(picture, tmp_path / "a.jpg")
+    locked_page.driver.execute_script(f"document.querySelector('input[value={form}]').click()")
+    assert "API_KEY" not in locked_page.text("curl")
+    locked_page.choose(tmp_path / "a.jpg")
+    give_key(locked_page, KEY)
+    command = ["sh", "-c", locked_page.text("curl")]
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, timeout=PATIENCE_S, check=True, env={**os.environ, "API_KEY": KEY}
+    )
+    assert json.loads(run.stdout)["detections"] == locked_page.reply()["detections"] != []
 
 
 def test_lost_connection_is_told(page: Page, picture: Path) -> None:

@@ -67,3 +67,39 @@ def test_two_instances_do_not_share_a_spool(tmp_path: Path) -> None:
     else:
         raise AssertionError("the second instance started")
     assert server.stop() == 0
+
+
+def test_a_full_spool_refuses_who_wants_to_store_and_serves_others(tmp_path: Path, astronaut_jpeg: bytes) -> None:
+    limit = ("--spool-max-bytes", "400000")
+    server = start_server(tmp_path, *FAKE, "--store-mode", "async", "--spool", "spool", *limit)
+    (tmp_path / "tidesight-results").write_text("in the way")
+
+    def post(query: str) -> httpx.Response:
+        headers = {"Content-Type": "image/jpeg"}
+        return httpx.post(f"{server.url}/v1/detect{query}", content=astronaut_jpeg, headers=headers, timeout=30)
+
+    replies = [post(f"?store=true&id=picture-{number}") for number in range(20)]
+    statuses = [reply.status_code for reply in replies]
+    kept = statuses.count(200)
+    assert statuses == [200] * kept + [503] * (20 - kept)
+    assert 2 <= kept < 15
+    refused = replies[-1]
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert refused.json()["detail"].startswith("the spool is full (0.4 MB): ")
+    assert str(tmp_path) not in refused.text
+    assert refused.headers["Retry-After"] in ("5", "60")
+    assert post("").status_code == 200
+    assert metric(server, 'tidesight_results_stored_total{outcome="stored"}') == kept
+    assert metric(server, 'tidesight_results_stored_total{outcome="failed"}') == 20 - kept
+    assert metric(server, "tidesight_spool_records") == 2 * kept
+    assert 0 < metric(server, "tidesight_spool_bytes") <= 400_000
+    assert metric(server, "tidesight_spool_oldest_age_seconds") > 0
+    assert metric(server, 'tidesight_uploads_total{outcome="refused"}') >= 1
+    assert metric(server, 'tidesight_uploads_total{outcome="stored"}') == 0
+    (tmp_path / "tidesight-results").unlink()
+    wait_until_empty(server)
+    assert post("?store=true").status_code == 200
+    wait_until_empty(server)
+    assert metric(server, 'tidesight_uploads_total{outcome="stored"}') == 2 * kept + 2
+    assert metric(server, "tidesight_spool_oldest_age_seconds") == 0
+    assert server.stop() == 0

@@ -1,6 +1,9 @@
 """Admission: who is let in, who is refused and told when to come back, and what is learnt."""
 
+import heapq
+import random
 from contextlib import suppress
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -56,7 +59,7 @@ def test_the_estimate_follows_what_workers_take() -> None:
     admission = Admission(workers=1, max_queue=10, service_s=0.1)
     for _ in range(100):
         admission.admit(10)
-        admission.finish(0.2)
+        admission.finish(0.2, worker=0)
     assert admission.service_s == pytest.approx(0.2, rel=0.01)
     admission.admit(10)
     admission.finish(None)  # no worker spent anything on it
@@ -66,19 +69,46 @@ def test_the_estimate_follows_what_workers_take() -> None:
 def test_one_slow_picture_does_not_close_the_door() -> None:
     admission = Admission(workers=1, max_queue=10, service_s=0.1)
     admission.admit(10)
-    admission.finish(60.0)
+    admission.finish(60.0, worker=0)
     assert admission.service_s == pytest.approx(0.14)
+    for _ in range(10):
+        admission.admit(10)
+        admission.finish(0.1, worker=0)
+    assert admission.service_s < 0.12
+
+
+def test_each_worker_has_its_own_service_time_and_the_queue_shrinks_as_fast_as_all_together() -> None:
+    admission = Admission(workers=2, max_queue=100, service_s=0.1)
+    for _ in range(200):
+        fill(admission, 2)
+        admission.finish(0.1, worker=0)
+        admission.finish(0.3, worker=1)
+    per_s = 1 / 0.1 + 1 / 0.3
+    assert admission.service_s == pytest.approx(2 / per_s, rel=0.01)
+    empty_s = admission.predicted_wait_s()
+    fill(admission, 21)
+    assert admission.predicted_wait_s() - empty_s == pytest.approx(20 / per_s, rel=0.01)
+
+
+def test_what_was_not_done_to_the_end_teaches_nothing_about_service() -> None:
+    admission = fill(Admission(workers=2, max_queue=10, service_s=0.1), 3)
+    before = admission.service_s, admission.latest_start_s(5.0)
+    admission.finish(None, worker=None)  # cancelled in the queue
+    admission.finish(None, worker=1)  # not a picture
+    admission.finish(None)
+    assert (admission.service_s, admission.latest_start_s(5.0)) == before
+    assert admission.in_flight == 0
 
 
 def test_an_idle_instance_that_learnt_from_slow_pictures_opens_again() -> None:
     admission = Admission(workers=1, max_queue=10, service_s=0.1)
     for _ in range(100):
         admission.admit(100)
-        admission.finish(2.0)
+        admission.finish(2.0, worker=0)
     assert admission.service_s > 1.9
     for _ in range(100):  # callers with a second to spare, and pictures that take 0.1 s
         admission.admit(1.0)
-        admission.finish(0.1)
+        admission.finish(0.1, worker=0)
     assert admission.service_s == pytest.approx(0.1, rel=0.05)
 
 
@@ -87,7 +117,7 @@ def test_a_deadline_nothing_could_meet_is_refused_even_when_idle() -> None:
     with pytest.raises(Overloaded):
         admission.admit(0.05)
     admission.admit(1)
-    admission.finish(0.04)  # so it can be done after all
+    admission.finish(0.04, worker=0)  # so it can be done after all
     admission.admit(0.05)
 
 
@@ -106,12 +136,14 @@ def test_counts_stay_within_bounds(workers: int, max_queue: int, steps: list[tup
                 assert refused.retry_after_s is not None
                 assert refused.retry_after_s > 0
         elif inside:
-            admission.finish(service_s)
+            admission.finish(service_s, worker=inside % workers)
+            admission.learn_wait(0.1, service_s)
             inside -= 1
         assert admission.in_flight == inside <= workers + max_queue
         assert 0 <= admission.queued <= max_queue
         assert admission.service_s >= 0
         assert admission.predicted_wait_s() >= admission.service_s
+        assert 1 <= admission.margin <= 3
 
 
 def test_an_idle_instance_that_started_slowly_lets_one_in_to_see_and_recovers() -> None:
@@ -125,10 +157,11 @@ def test_an_idle_instance_that_started_slowly_lets_one_in_to_see_and_recovers() 
             refusals += 1
             assert refused.reason == "deadline"
             assert refusals < 10
-    admission.finish(0.02)
+    admission.finish(0.02, worker=0)
     for _ in range(60):
-        admission.admit(0.5)
-        admission.finish(0.02)
+        for worker in range(2):
+            admission.admit(0.5)
+            admission.finish(0.02, worker)
     assert admission.predicted_wait_s() < 0.05
 
 
@@ -137,9 +170,152 @@ def test_what_was_let_in_and_was_slow_is_believed_again() -> None:
     for _ in range(30):
         with suppress(Overloaded):
             admission.admit(0.5)
-            admission.finish(0.7)
+            admission.finish(0.7, worker=0)
     with pytest.raises(Overloaded):
         admission.admit(0.5)
+
+
+def test_a_freak_that_was_done_in_no_time_is_not_believed_for_ever() -> None:
+    admission = Admission(1, 10, service_s=0.1)
+    admission.admit(1)
+    admission.finish(0.001, worker=0)
+    admission.admit(0.002)  # it could be another
+    admission.finish(0.1, worker=0)
+    for _ in range(500):
+        admission.admit(1)
+        admission.finish(0.1, worker=0)
+    with pytest.raises(Overloaded):
+        admission.admit(0.05)
+
+
+def test_no_worker_begins_what_even_the_quickest_could_not_finish() -> None:
+    admission = Admission(1, 10, service_s=0.1)
+    assert admission.latest_start_s(5.0) == pytest.approx(4.9)
+    admission.admit(1)
+    admission.finish(0.04, worker=0)
+    assert admission.latest_start_s(5.0) == pytest.approx(4.96)
+
+
+def learn(admission: Admission, ratio: float, times: int) -> float:
+    for _ in range(times):
+        admission.learn_wait(predicted_s=0.1, took_s=0.1 * ratio)
+    return admission.margin
+
+
+def test_the_margin_grows_with_the_error_and_shrinks_again() -> None:
+    admission = Admission(1, 100, service_s=0.1)
+    assert learn(admission, 0.9, 100) == 1.0
+    assert learn(admission, 1.5, 20) == pytest.approx(1.55, abs=0.1)
+    assert learn(admission, 1.5, 500) == pytest.approx(1.55, abs=0.1)
+    assert learn(admission, 1.0, 500) == 1.0
+
+
+def test_the_margin_leaves_one_in_fifty_outside() -> None:
+    admission, noise = Admission(1, 100, service_s=0.1), random.Random(1)
+    outside = 0
+    for _ in range(20_000):
+        took_s = 0.1 * noise.lognormvariate(0, 0.3)
+        outside += took_s > 0.1 * admission.margin
+        admission.learn_wait(0.1, took_s)
+    assert 0.015 < outside / 20_000 < 0.025
+
+
+def test_one_answer_that_took_a_hundred_times_as_long_counts_as_one() -> None:
+    admission = Admission(1, 100, service_s=0.1)
+    assert learn(admission, 100.0, 1) < 1.1
+    assert learn(admission, 100.0, 100) <= 3  # nor does a process that stood still close the door for long
+    assert learn(admission, 1.0, 1100) == 1.0
+
+
+def test_with_a_margin_fewer_are_let_in_and_retry_after_says_when_the_rest_would_be() -> None:
+    admission = Admission(workers=2, max_queue=1000, service_s=0.1)
+    learn(admission, 2.0, 100)
+    with suppress(Overloaded):
+        while True:
+            admission.admit(5.0)
+    assert admission.in_flight == pytest.approx(100 / admission.margin, abs=3)
+    fill(admission, 50)  # callers with more time
+    with pytest.raises(Overloaded) as refused:
+        admission.check(5.0)
+    assert refused.value.retry_after_s == pytest.approx(50 * 0.1 / 2, abs=0.1)
+    for _ in range(52):
+        admission.finish(0.1, worker=0)
+    admission.check(5.0)
+
+
+def test_retry_after_is_how_long_a_long_queue_takes_to_become_short_enough() -> None:
+    admission = fill(Admission(workers=2, max_queue=1000, service_s=0.1), 500)
+    with pytest.raises(Overloaded) as refused:
+        admission.check(5.0)
+    assert refused.value.retry_after_s == pytest.approx(20, rel=0.05)  # 25 s of work, 5 s may wait
+    for _ in range(400):
+        admission.finish(0.1, worker=0)
+    with pytest.raises(Overloaded):
+        admission.check(5.0)
+    admission.finish(0.1, worker=0)
+    admission.check(5.0)
+
+
+def test_a_free_worker_is_not_kept_idle_by_a_margin() -> None:
+    admission = Admission(workers=2, max_queue=10, service_s=0.2)
+    learn(admission, 100.0, 100)
+    admission.admit(0.25)
+    admission.admit(0.25)  # the second worker is free
+    with pytest.raises(Overloaded):
+        admission.admit(0.35)  # would be 0.3 if all went as predicted
+
+
+def overload(
+    admission: Admission, factor: float, *, service_s: float, deadline_s: float, seconds: float
+) -> list[float]:
+    """Poisson arrivals in virtual time, of pictures that take lognormal times; how long each that was done took."""
+    chance, number = random.Random(5), count()
+    events = [
+        (0.0, next(number), -1, 0.0, 0.0)
+    ]  # when, tie-breaker, worker (-1: an arrival), when it came, its service
+    idle, queue, took = list(range(admission.workers)), [], []
+    predicted: dict[float, float] = {}
+    while events:
+        now_s, _, worker, came_s, busy_s = heapq.heappop(events)
+        if worker < 0:
+            gap_s = chance.expovariate(factor * admission.workers / service_s)
+            if now_s + gap_s < seconds:
+                heapq.heappush(events, (now_s + gap_s, next(number), -1, 0.0, 0.0))
+            with suppress(Overloaded):
+                predicted[now_s] = admission.admit(deadline_s)
+                queue.append(now_s)
+        else:
+            idle.append(worker)
+            admission.finish(busy_s, worker)
+            admission.learn_wait(predicted.pop(came_s), now_s - came_s)
+            took.append(now_s - came_s)
+        while idle and queue:
+            came_s = queue.pop(0)
+            if now_s > admission.latest_start_s(came_s + deadline_s):
+                admission.finish()
+                admission.learn_wait(predicted.pop(came_s), now_s - came_s)
+                continue
+            busy_s = service_s * chance.lognormvariate(0, 0.3)
+            heapq.heappush(events, (now_s + busy_s, next(number), idle.pop(), came_s, busy_s))
+    return took
+
+
+@pytest.mark.parametrize("factor", [3, 10])
+@pytest.mark.parametrize("service_s", [0.033, 0.15])
+def test_under_overload_workers_are_busy_with_what_is_in_time(factor: float, service_s: float) -> None:
+    admission = Admission(workers=2, max_queue=256, service_s=service_s)
+    took = overload(admission, factor, service_s=service_s, deadline_s=0.5, seconds=60)
+    good = sum(seconds <= 0.5 for seconds in took)
+    assert good / (60 * 2 / service_s) > 0.9  # lognormal: the mean is 1.046 of `service_s`
+    assert good / len(took) > 0.96
+    assert admission.in_flight == 0
+
+
+def test_below_capacity_nobody_is_refused() -> None:
+    admission = Admission(workers=2, max_queue=256, service_s=0.033)
+    took = overload(admission, 0.5, service_s=0.033, deadline_s=0.5, seconds=60)
+    assert len(took) > 0.9 * 60 * 0.5 * 2 / 0.033
+    assert max(took) < 0.5
 
 
 def test_a_budget_of_bytes_is_given_back_whatever_happens() -> None:

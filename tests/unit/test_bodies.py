@@ -234,3 +234,11 @@ def test_a_broken_form_is_refused(body: bytes, content_type: str, field: str | N
     assert kind in (InputError, InvalidOption)
     if field is not None:
         assert named == field
+
+
+def test_a_wrong_option_in_the_query_is_an_error_though_the_form_has_a_right_one() -> None:
+    form = as_form({"image": b"x", "annotate": b"false"})
+    assert parse_body(form, FORM, {"annotate": "true"}).parameters.annotate is False
+    with pytest.raises(InvalidOption) as caught:
+        parse_body(form, FORM, {"annotate": "perhaps"})
+    assert caught.value.field == "annotate"

@@ -27,6 +27,7 @@ class Canned:
     def __init__(self, output: Any, metadata: dict[str, str] | None = None) -> None:
         self.output = np.asarray(output, np.float32)
         self.seen: list[Tensor] = []
+        self.compiles_shapes = False
         self.signature = Signature(
             (TensorSpec("images", (1, 3, 64, 64), "float32"),),
             (TensorSpec("output", self.output.shape, "float32"),),

@@ -12,6 +12,7 @@ from tidesight.errors import MissingExtra, Refused, TidesightError
 STATUSES = {
     "TidesightError": 500,
     "InputError": 400,
+    "Unauthorized": 401,
     "BadImage": 400,
     "SlowBody": 408,
     "TooLarge": 413,
@@ -67,6 +68,13 @@ def test_the_docstring_is_the_tree() -> None:
         listed.append(name)
         assert found[3] in (None, str(STATUSES[name])), name
     assert sorted(listed) == sorted(STATUSES)
+
+
+def test_only_what_is_about_the_request_is_told_to_callers() -> None:
+    """The others name files, hosts and libraries; one that is added later says nothing until somebody decides."""
+    told = {name for name in STATUSES if CLASSES[name].caller_detail is None}
+    requests = {name for name in STATUSES if issubclass(CLASSES[name], errors.InputError | errors.Refused)}
+    assert told == requests | {"WorkerFailed", "InternalError"}
 
 
 def test_what_an_error_carries() -> None:

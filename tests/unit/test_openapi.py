@@ -21,9 +21,19 @@ def detect() -> dict[str, Any]:
     return operation
 
 
-def test_the_document_is_valid_openapi() -> None:
+@pytest.mark.parametrize("keys_required", [False, True])
+def test_the_document_is_valid_openapi(keys_required: bool) -> None:
     validator = pytest.importorskip("openapi_spec_validator")
-    validator.OpenAPIV31SpecValidator(document()).validate()
+    validator.OpenAPIV31SpecValidator(document(keys_required)).validate()
+
+
+def test_keys_are_described_where_they_are_needed_and_only_then() -> None:
+    assert "401" not in str(document()) and "securitySchemes" not in document()["components"]
+    described = document(keys_required=True)
+    assert set(described["components"]["securitySchemes"]) == {"bearer", "api_key"}
+    closed = {path for path, entry in described["paths"].items() for one in entry.values() if "security" in one}
+    assert closed == {"/v1/detect", "/metrics"} == {p for p, e in described["paths"].items() if "'401'" in str(e)}
+    assert described["paths"]["/metrics"]["get"]["security"] == [{"bearer": []}, {"api_key": []}]
 
 
 def test_every_reference_leads_somewhere() -> None:
@@ -65,7 +75,7 @@ def test_content_types_are_those_accepted(detect: dict[str, Any]) -> None:
 
 def test_every_status_of_the_error_tree_is_documented(detect: dict[str, Any]) -> None:
     statuses = {str(kind.status) for kind in all_errors() - NOT_ANSWERS}
-    assert statuses | {"200", "431"} == detect["responses"].keys()
+    assert (statuses | {"200", "431"}) - {"401"} == detect["responses"].keys()
     for status, response in detect["responses"].items():
         if status != "200":
             assert response["content"].keys() == {"application/problem+json"}

@@ -1,6 +1,7 @@
 """Problem details: the shape, and Retry-After."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,22 @@ def test_every_error_is_answered_with_its_own_status_and_title(kind: type[Tidesi
     problem = json.loads(bytes(response.body))
     assert 400 <= response.status_code == problem["status"] == kind.status < 600
     assert problem["title"] == kind.title
-    assert problem["detail"] == "what is wrong"
+    assert problem["detail"] == (kind.caller_detail or "what is wrong")
+
+
+@pytest.mark.parametrize("kind", sorted(all_errors(), key=str))
+def test_what_callers_are_not_told_is_in_the_log(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    internal = "cannot write /srv/results/x: gs://bucket on 10.0.0.7, botocore.exceptions.ClientError"
+    error = kind(internal, extra="s3") if kind is errors.MissingExtra else kind(internal)
+    body = bytes(problem_response(error).body).decode()
+    withheld = kind.caller_detail is not None
+    assert (internal in body) is not withheld
+    assert (internal in caplog.text) is withheld
+
+
+def test_only_a_missing_key_is_challenged() -> None:
+    assert problem_response(errors.Unauthorized("send one")).headers["www-authenticate"].startswith("Bearer ")
+    assert "www-authenticate" not in problem_response(errors.BadImage("no")).headers
 
 
 def test_hostile_text_stays_inside_its_string() -> None:

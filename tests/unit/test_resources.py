@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tidesight.resources import Resources, usable_resources
+from tidesight.resources import Resources, usable_connections, usable_resources
 
 V1_UNLIMITED = "9223372036854771712"
 GIB = 1024**3
@@ -201,6 +202,15 @@ def python(code: str, *arguments: str) -> dict[str, float]:
     assert done.returncode == 0, done.stderr
     result: dict[str, float] = json.loads(done.stdout)
     return result
+
+
+@pytest.mark.parametrize(
+    ("wanted", "soft", "usable"),
+    [(2048, 1024, 928), (2048, 1_048_576, 2048), (2048, 2144, 2048), (2048, resource.RLIM_INFINITY, 2048), (5, 64, 1)],
+)
+def test_connections_leave_files_to_spare(monkeypatch: pytest.MonkeyPatch, wanted: int, soft: int, usable: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert usable_connections(wanted) == usable
 
 
 def test_real_affinity() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tidesight.errors import ConfigError, StoreError
+from tidesight.results import uploader
 from tidesight.results.bucket import Refusal
 from tidesight.results.group_writer import GroupWriter
 from tidesight.results.journal import Journal
@@ -24,8 +25,8 @@ from tidesight.results.spool import Spool, SpoolLimits, SpoolStatus
 from tidesight.results.store import ResultObject
 from tidesight.results.writer import ResultWriter
 
-DOWN = Refusal("the store is down", lasting=False)
-MISSING = Refusal("the bucket does not exist: create it", lasting=True)
+DOWN = Refusal("the store is down", "fake://bucket: it is down", lasting=False)
+MISSING = Refusal("its bucket does not exist", "fake://bucket does not exist: create it", lasting=True)
 LIMIT_S = 10.0
 
 
@@ -165,7 +166,7 @@ def test_a_full_spool_says_why_and_takes_again_once_there_is_room(
         with pytest.raises(StoreError) as refused:
             for number in range(200):
                 put(spool, f"{number}")
-        assert refused.value.detail == "the spool is full (0.1 MB): the bucket does not exist: create it"
+        assert refused.value.detail == "the spool is full (0.1 MB): its bucket does not exist"
         assert (refused.value.status, refused.value.retry_after_s) == (503, 60)
         assert 80_000 < spool.status().size_bytes <= 100_000
         for _ in range(20):
@@ -288,7 +289,7 @@ def test_a_disk_that_fails_refuses_and_recovers(
 
         spool._journal.sync = fail
         for _ in range(3):
-            with pytest.raises(StoreError, match=f"the result spool.*{words}"):
+            with pytest.raises(StoreError, match=f"the result spool takes nothing.*{words}"):
                 put(spool, "meanwhile")
         assert len([r for r in caplog.records if "takes no results" in r.getMessage()]) == 1
         spool._journal.sync = sync
@@ -296,6 +297,69 @@ def test_a_disk_that_fails_refuses_and_recovers(
         assert "can be written again" in caplog.text
     assert set(store.objects) == {"before", "after"}
     assert spool.status() == SpoolStatus(0, 0, 0.0, spool.status().uploads)
+
+
+def test_one_waking_of_a_thread_serves_what_came_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploader, "_JOIN_S", 1.0)
+    threads: list[str] = []
+
+    class Quick(FakeStore):
+        def try_write(self, key: str, data: bytes, content_type: str) -> Refusal | None:
+            threads.append(threading.current_thread().name)
+            time.sleep(0.001)
+            return super().try_write(key, data, content_type)
+
+    with spool_in(tmp_path, Quick()) as spool:
+        for number in range(20):
+            put(spool, f"{number}")
+        until(lambda: spool.status().records == 0)
+        # One works through what has gathered; a busy machine may gather twice.
+        assert len(threads) == 20
+        assert len(set(threads)) <= 3
+
+
+def test_a_store_that_fails_slowly_is_tried_again(tmp_path: Path) -> None:
+    class SlowlyDown(FakeStore):
+        def try_write(self, key: str, data: bytes, content_type: str) -> Refusal | None:
+            time.sleep(0.05)  # meanwhile the other threads find that nothing may be tried
+            return super().try_write(key, data, content_type)
+
+    store = SlowlyDown(DOWN)
+    with spool_in(tmp_path, store, SpoolLimits(uploads=3)) as spool:
+        put(spool, "a", "b", "c")
+        until(lambda: spool.status().uploads["failed"] >= 5)
+        store.refusal = None
+        until(lambda: set(store.objects) == set("abc"))
+
+
+def test_threads_join_in_when_the_store_is_slow(tmp_path: Path) -> None:
+    store = FakeStore()
+    store.open.clear()
+    with spool_in(tmp_path, store, SpoolLimits(uploads=5)) as spool:
+        put(spool, *"abcdefgh")
+        until(lambda: store.at_once == 5)
+        store.open.set()
+        until(lambda: spool.status().records == 0)
+    assert store.most_at_once == 5
+
+
+def test_an_upload_that_hangs_does_not_hold_up_others(tmp_path: Path) -> None:
+    class HangsOnA(FakeStore):
+        def try_write(self, key: str, data: bytes, content_type: str) -> Refusal | None:
+            if key == "a":
+                self.open.wait(LIMIT_S)
+            else:
+                self.objects[key] = data
+            return None
+
+    store = HangsOnA()
+    store.open.clear()
+    with spool_in(tmp_path, store, SpoolLimits(uploads=2)) as spool:
+        put(spool, "a", "b", "c")
+        until(lambda: set(store.objects) == {"b", "c"})
+        put(spool, "d")  # when one thread hangs and the other rests
+        until(lambda: set(store.objects) == {"b", "c", "d"})
+        assert spool.status().records == 1
 
 
 def test_a_later_object_of_the_same_key_wins(tmp_path: Path) -> None:
@@ -346,9 +410,7 @@ for number in range(6):
 spool.close(0)
 """,
     )
-    refused = (
-        "the result spool: it would hold a file larger than this process may write: raise the limit (ulimit -f) 60.0"
-    )
+    refused = "the result spool takes nothing: it would hold a file larger than this process may write 60.0"
     assert done.stdout.splitlines() == ["kept 0", "kept 1", refused, "kept 3", "kept 4", refused], done.stderr
     store = FakeStore()
     with spool_in(tmp_path, store):
@@ -372,7 +434,7 @@ def test_a_full_disk_refuses_and_takes_again_when_the_store_has_made_room(tmp_pa
     store = FakeStore(DOWN)
     with tmpfs(tmp_path / "disk", "size=1m"), spool_in(tmp_path / "disk/spool", store) as spool:
         kept = []
-        with pytest.raises(StoreError, match="disk is full: free space") as refused:
+        with pytest.raises(StoreError, match="the result spool takes nothing: its disk is full") as refused:
             for number in range(20):
                 put(spool, f"{number}", size_bytes=150_000)
                 kept.append(f"{number}")

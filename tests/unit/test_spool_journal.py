@@ -122,6 +122,20 @@ def test_what_waits_is_found_again_and_what_was_confirmed_is_not(tmp_path: Path)
     assert again.oldest_at_s() == 5.0
 
 
+def test_only_so_much_of_what_waits_is_also_in_memory(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, URL, 1_000_000, max_held_bytes=250)
+    journal.open()
+    entries = journal.append(some(*"abc"))
+    assert [entry.data is not None for entry in entries] == [True, True, False]
+    assert [journal.read(entry) for entry in entries] == [key * 100 for key in (b"a", b"b", b"c")]
+    journal.confirm(entries[0])
+    assert entries[0].data is None
+    [later] = journal.append(some("d"))
+    assert later.data is not None
+    [last] = journal.append(some("e"))
+    assert (last.data, journal.read(last)) == (None, b"e" * 100)
+
+
 def test_a_segment_goes_with_its_last_record(tmp_path: Path) -> None:
     journal = opened(tmp_path, segment_bytes=250)
     entries = [entry for key in "abcdef" for entry in journal.append(some(key))]

@@ -7,13 +7,14 @@ from random import Random
 
 import pytest
 
+from tidesight.results.backoff import Backoff
 from tidesight.results.bucket import Refusal
 from tidesight.results.journal_format import FoundRecord
-from tidesight.results.schedule import LASTING, PASSING, Backoff, Schedule
+from tidesight.results.schedule import LASTING, PASSING, Schedule
 from tidesight.results.segment import Entry, Segment
 
-DOWN = Refusal("it is down", lasting=False)
-MISSING = Refusal("no such bucket", lasting=True)
+DOWN = Refusal("it is down", "it is down", lasting=False)
+MISSING = Refusal("no such bucket", "no such bucket", lasting=True)
 
 
 def entry(key: str) -> Entry:
@@ -140,6 +141,25 @@ def test_a_record_of_a_key_that_is_under_way_waits_for_it(refusal: Refusal | Non
     assert take(schedule, 100) is latest
     assert schedule.finish(latest, None, 100)
     assert len(schedule) == 0
+
+
+def test_what_comes_within_the_gathering_time_is_due_together() -> None:
+    schedule = Schedule(8, Random(1), gather_s=0.2)
+    for number in range(4):
+        schedule.add(entry(f"{number}"), 10 + number * 0.05)
+    assert wait(schedule, 10.15) == pytest.approx(0.05)
+    assert {take(schedule, 10.2).key for _ in range(4)} == set("0123")
+    schedule.add(entry("next"), 10.3)
+    assert schedule.due_s() == pytest.approx(10.5)
+
+
+def test_a_store_that_says_when_is_not_asked_before() -> None:
+    schedule = schedule_of("a", "b")
+    slow_down = Refusal("later", "later", lasting=False, retry_after_s=42.0)
+    schedule.finish(take(schedule, 0), slow_down, 0)
+    assert wait(schedule, 0) == 42
+    assert schedule.finish(take(schedule, 42), None, 42)
+    assert take(schedule, 42).key in "ab"
 
 
 def test_in_a_hurry_everything_is_tried_now() -> None:

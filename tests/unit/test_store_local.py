@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +14,11 @@ import pytest
 
 from tidesight.errors import ConfigError, MissingExtra, StoreError
 from tidesight.results.bucket import BucketStore, Refusal
+from tidesight.results.journal import Journal
 from tidesight.results.local import LocalFolder
-from tidesight.results.store import open_store
+from tidesight.results.segment import Entry
+from tidesight.results.spool import Spool, SpoolLimits
+from tidesight.results.store import ResultObject, open_store
 
 
 def put(url: str | Path, key: str = "ab/o.json", data: bytes = b"{}") -> str:
@@ -69,6 +73,96 @@ def test_a_reader_never_sees_half_an_object(tmp_path: Path) -> None:
     assert files_under(tmp_path) == {"o.jpg"}
 
 
+@pytest.fixture
+def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is flushed to the disk and renamed from now on, in order: the call, and the path."""
+    calls: list[tuple[str, str]] = []
+
+    def spy(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(target: int | str | Path, *rest: str) -> None:
+            path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
+            calls.append((name, path))
+            real(target, *rest)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("fsync", "fdatasync", "rename", "mkdir"):
+        spy(name)
+    return calls
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_is_written_is_on_the_disk_with_its_names(tmp_path: Path, disk_calls: list[tuple[str, str]]) -> None:
+    folder = LocalFolder(tmp_path)
+    folder.write("ab/2026/o.jpg", b"data", "image/jpeg")
+    below, partial = tmp_path / "ab/2026", disk_calls[4][1]
+    assert partial.endswith(".part")
+    assert disk_calls == [
+        ("mkdir", str(tmp_path / "ab")),
+        ("fsync", str(tmp_path)),
+        ("mkdir", str(below)),
+        ("fsync", str(tmp_path / "ab")),
+        ("fdatasync", partial),
+        ("rename", partial),
+        ("fsync", str(below)),
+    ]
+    disk_calls.clear()
+    folder.write("ab/2026/o.jpg", b"data", "image/jpeg")
+    assert [name for name, _ in disk_calls] == ["fdatasync", "rename", "fsync"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_spool_forgets_an_object_only_once_it_is_on_the_disk(
+    tmp_path: Path, disk_calls: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirm = Journal.confirm
+
+    def noted(journal: Journal, entry: Entry) -> None:
+        disk_calls.append(("forgotten", entry.key))
+        confirm(journal, entry)
+
+    monkeypatch.setattr(Journal, "confirm", noted)
+    spool = Spool(tmp_path / "spool", open_store(str(tmp_path / "store"), probe=False), SpoolLimits())
+    spool.open()
+    spool.append([ResultObject("ab/o.jpg", b"data", "image/jpeg")], 0).result(10)
+    assert spool.close(10) == 0
+    calls = [name for name, path in disk_calls if "/store/ab" in path or name == "forgotten"]
+    assert calls[-4:] == ["fdatasync", "rename", "fsync", "forgotten"]
+
+
+def test_a_flush_that_fails_is_no_stored_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store = open_store(str(tmp_path))
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StoreError, match="not stored: it could not be written"):
+        asyncio.run(store.put("ab/o.json", b"{}", "application/json"))
+    assert files_under(tmp_path) == {".tidesight-probe"}
+
+
+def test_a_folder_that_somebody_cleared_away_is_made_again(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path / "store")
+    for _ in range(2):
+        folder.write("ab/o.jpg", b"data", "image/jpeg")
+        assert (tmp_path / "store/ab/o.jpg").read_bytes() == b"data"
+        shutil.rmtree(tmp_path / "store")
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_cannot_flush_folders_is_used_nonetheless(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    refusal = BucketStore(LocalFolder(tmp_path), 10).try_write("o.jpg", b"data", "image/jpeg")
+    assert (refusal is None) == (code == errno.EINVAL)
+
+
 def test_a_file_in_place_of_the_folder_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for folder in ("file", "file/below"):
@@ -76,12 +170,14 @@ def test_a_file_in_place_of_the_folder_stops_the_start(tmp_path: Path) -> None:
             open_store(str(tmp_path / folder))
 
 
-def test_a_folder_that_goes_wrong_later_is_a_store_error(tmp_path: Path) -> None:
+def test_a_folder_that_goes_wrong_later_is_a_store_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = open_store(str(tmp_path / "results"))
     (tmp_path / "results/ab").write_bytes(b"in the way")
-    with pytest.raises(StoreError, match="remove it or choose another folder") as refused:
+    with pytest.raises(StoreError, match="not stored: a file is where a folder is needed") as refused:
         asyncio.run(store.put("ab/o.json", b"{}", "application/json"))
     assert (refused.value.status, refused.value.retry_after_s) == (503, 60)
+    assert "/" not in refused.value.detail  # the caller learns no path, the log does
+    assert f"{tmp_path}/results: a file is where a folder is needed: remove it" in caplog.text
 
 
 @pytest.fixture
@@ -96,7 +192,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_says_so_and_leaves_nothing_behind(small_disk: Path) -> None:
     put(small_disk)
-    with pytest.raises(StoreError, match="its disk is full: free space") as refused:
+    with pytest.raises(StoreError, match="not stored: its disk is full") as refused:
         put(small_disk, "ab/large.jpg", b"x" * 100_000)
     assert refused.value.retry_after_s == 60
     assert files_under(small_disk) == {".tidesight-probe", "ab/o.json"}

@@ -9,7 +9,7 @@ from tidesight import telemetry
 from tidesight.telemetry import CATALOGUE, Metric, Telemetry
 
 # Labels whose values come from a closed set or from the instance itself, never from a caller.
-FEW_VALUES = {"status", "stage", "reason", "outcome", "version", "model", "engine", "head", "input"}
+FEW_VALUES = {"status", "stage", "reason", "outcome", "version", "model", "engine", "head", "input", "tuned"}
 SCALED_UNITS = re.compile(r"_(ms|millis|milliseconds|us|minutes|kb|mb|kilobytes|percent)(_|$)")
 
 by_name = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
@@ -89,11 +89,11 @@ def test_gauges_are_set_and_moved() -> None:
     instance.set(telemetry.QUEUE_LENGTH, 2)
     instance.count(telemetry.IN_FLIGHT)
     instance.count(telemetry.IN_FLIGHT, amount=-1)
-    instance.set(telemetry.MODEL_INFO, 1, "nano", "fake", "yolox", "416x416")
+    instance.set(telemetry.MODEL_INFO, 1, "nano", "fake", "yolox", "416x416", "no")
     found = exposed(instance)
     assert found["tidesight_queue_length"] == 2
     assert found["tidesight_requests_in_flight"] == 0
-    assert found["tidesight_model_info,engine=fake,head=yolox,input=416x416,model=nano"] == 1
+    assert found["tidesight_model_info,engine=fake,head=yolox,input=416x416,model=nano,tuned=no"] == 1
 
 
 def test_histograms_observe() -> None:

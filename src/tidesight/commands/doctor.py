@@ -10,6 +10,8 @@ import msgspec
 import typer
 
 from tidesight.commands.model_check import Check, check_model
+from tidesight.errors import ConfigError
+from tidesight.settings import ServeSettings, serve_settings
 
 _PACKAGES = {"onnxruntime": True, "opencv-python-headless": True, "numpy": True, "uvicorn": True, "openvino": False}
 _LEAST_MEMORY_BYTES = 256 * 2**20
@@ -23,8 +25,18 @@ def doctor(
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check CPU quota, memory, engines and a model; exit code 1 when something is wrong."""
-    checks = [*_machine(), *_packages(), *check_model(model, labels, picture, engine)]
+    """Check CPU quota, memory, engines and a model; exit code 1 when something is wrong.
+
+    What else an instance would be set to is taken from the environment, as `tidesight serve` does.
+    """
+    settings = serve_settings({"model": str(model) if model else None, "engine": None if engine == "auto" else engine})
+    checks = [
+        *_machine(),
+        *_instance(settings),
+        *_packages(),
+        *_tuned(model, engine),
+        *check_model(model, labels, picture, engine),
+    ]
     wrong = any(check.verdict == "wrong" for check in checks)
     if json:
         print(msgspec.json.encode({"ok": not wrong, "checks": [asdict(check) for check in checks]}).decode())
@@ -48,6 +60,21 @@ def _machine() -> Iterator[Check]:
     yield Check("BF16", "ok", "the CPU computes in BF16" if cpu_has_bf16() else "the CPU has none; FP32 is used")
 
 
+def _instance(settings: ServeSettings) -> Iterator[Check]:
+    from tidesight.commands.serve import memory_plan
+    from tidesight.serving.api_keys import ApiKeys
+
+    plan = memory_plan(settings)
+    advice = f"; lower max_pixels (now {plan.max_pixels}), workers or max_body_bytes, or give it more memory"
+    yield Check("memory need", "ok" if plan.fits else "note", str(plan) + ("" if plan.fits else advice))
+    try:
+        keys = len(ApiKeys(settings.api_keys, Path(settings.api_key_file) if settings.api_key_file else None))
+    except ConfigError as error:
+        yield Check("API keys", "wrong", error.detail)
+    else:
+        yield Check("API keys", "ok", str(keys or "none: everybody may ask"))
+
+
 def _packages() -> Iterator[Check]:
     from tidesight.detection.engines import fastest_installed
 
@@ -57,6 +84,16 @@ def _packages() -> Iterator[Check]:
         except PackageNotFoundError:
             yield Check(package, "wrong" if needed else "note", "not installed" + ("" if needed else " (optional)"))
     yield Check("engine", "ok", f"auto is {fastest_installed()}")
+
+
+def _tuned(model: Path | None, engine: str) -> Iterator[Check]:
+    from tidesight.detection.embedded import embedded_model
+    from tidesight.settings import tuned_folder
+    from tidesight.tuning.saved import find
+
+    choice = find(tuned_folder(), model or embedded_model())
+    unused = "" if engine == "auto" else f"; not used with --engine {engine}"
+    yield Check("tuned", "ok", "nothing; see tidesight tune" if choice is None else choice.describe() + unused)
 
 
 def _print(checks: list[Check], wrong: bool) -> None:

@@ -3,24 +3,29 @@
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidesight import __version__
-from tidesight.errors import ConfigError
-from tidesight.resources import usable_resources
-from tidesight.settings import ServeSettings, serve_settings
+from tidesight import __version__, logs
+from tidesight.errors import ConfigError, ModelError
+from tidesight.resources import usable_connections, usable_memory_bytes, usable_resources
+from tidesight.settings import SECRETS, ServeSettings, serve_settings, tuned_folder
 
 if TYPE_CHECKING:
     from tidesight.detection.detector import Detector
     from tidesight.serving.instance import Ready
+    from tidesight.serving.memory import MemoryPlan
+    from tidesight.serving.request_record import Tracer
     from tidesight.telemetry import Telemetry
+    from tidesight.tuning.saved import Choice
 
-_UNLIMITED_HELD_BYTES = 512 * 2**20  # where there is no memory limit
+log = logging.getLogger(__name__)
+TUNED_FILE = "choices.json"  # of `tuning.saved`, which a start without one need not import
+_SPANS_DRAIN_S = 1.0  # for spans at the end, which matter less than results
 
 
 _HELP = {
@@ -30,11 +35,13 @@ _HELP = {
     "labels": "File with one class name per line; the model's own names when empty.",
     "engine": "auto, onnxruntime or openvino.",
     "workers": "Worker threads; 0 is one for each usable CPU.",
+    "worker_hang_s": "Seconds after which a picture is given up and its worker thread replaced.",
     "max_queue": "Requests that may wait for a worker.",
     "max_body_bytes": "Of a request body.",
-    "max_pixels": "Of a picture, by its header.",
+    "max_pixels": "Of a picture, by its header; 0 is what the memory allows, at most 40 million.",
     "deadline_s": "Seconds for an answer, when the request does not say.",
     "body_timeout_s": "Seconds for a body to arrive.",
+    "max_connections": "Connections at a time; beyond it only probes are answered.",
     "lame_duck_s": "Seconds of unreadiness after SIGTERM before listening ends.",
     "grace_s": "Seconds for accepted requests to finish after that.",
     "store": "Where results go: a folder, file:///, gs:// or s3:// URL; tidesight-results when empty.",
@@ -42,7 +49,11 @@ _HELP = {
     "spool": "Folder for async, of this instance alone.",
     "spool_max_bytes": "Of the files in it.",
     "store_drain_s": "Seconds for uploads that wait at the end.",
+    "api_key_file": "File of API keys, one per line, of which a request needs one; also TIDESIGHT_API_KEYS.",
     "log_level": "debug, info, warning or error.",
+    "log_format": "text, or json: one object per line.",
+    "access_log": "Requests with a line in the log: all, errors or off.",
+    "traces": "otlp sends OpenTelemetry spans to where the OTEL_* variables say; off sends none.",
 }
 
 
@@ -59,7 +70,7 @@ serve = click.Command(
     "serve",
     callback=_serve,
     params=[
-        *map(_option, fields(ServeSettings)),
+        *(_option(field) for field in fields(ServeSettings) if field.name not in SECRETS),
         click.Option(["--config"], type=click.Path(path_type=Path), help="TOML file with a [serve] table."),
     ],
     help="""Serve a detector over HTTP: POST a picture to /v1/detect, or open / in a browser.
@@ -72,10 +83,15 @@ serve = click.Command(
 
 def run_instance(settings: ServeSettings) -> int:
     """Build an instance from its settings and run it; the exit code."""
-    _configure_log(settings.log_level)
+    _configure_log(settings)
+    tuned = _tuned(settings)
+    if tuned is not None:
+        settings = replace(settings, engine=tuned.engine, workers=settings.workers or tuned.workers)
+    plan = memory_plan(settings)
+    settings = replace(settings, max_pixels=plan.max_pixels)
     # The model and the store open in threads, in the time that the web server takes to be imported.
-    beside = ThreadPoolExecutor(2)
-    model_loading = beside.submit(_load_detectors, settings)
+    beside = ThreadPoolExecutor(3)
+    model_loading = beside.submit(_load_detectors, settings, tuned)
 
     from tidesight.results.spool import SpoolLimits
     from tidesight.results.writer import ResultWriter
@@ -83,63 +99,119 @@ def run_instance(settings: ServeSettings) -> int:
     spool_limits = SpoolLimits(settings.spool_max_bytes)
     results = ResultWriter(settings.store, settings.store_mode, settings.spool, spool_limits)
     store_opening = beside.submit(results.open)
+    tracer_opening = beside.submit(_open_tracer, settings.traces)
     beside.shutdown(wait=False)
 
     from tidesight.detection.image import ImageLimits
     from tidesight.serving import lifecycle
+    from tidesight.serving.api_keys import ApiKeys
     from tidesight.serving.instance import Instance, Ready, ServingLimits
+    from tidesight.serving.request_record import Recorder
     from tidesight.telemetry import Telemetry
 
     limits = ServingLimits(
         settings.max_body_bytes,
-        _held_bytes(settings),
+        plan.held_bytes,
         ImageLimits(settings.max_body_bytes, settings.max_pixels),
         settings.body_timeout_s,
         settings.deadline_s,
+        usable_connections(settings.max_connections),
+        plan.answer_bytes,
     )
+    api_keys = ApiKeys(settings.api_keys, Path(settings.api_key_file) if settings.api_key_file else None)
+    _log_limits(plan, len(api_keys))
     telemetry = Telemetry()
-    server = lifecycle.ServerSettings(settings.host, settings.port, settings.lame_duck_s, settings.grace_s)
+    instance = Instance(limits, results, telemetry, api_keys)
+    instance.recorder = Recorder(settings.access_log)
+    server = lifecycle.ServerSettings(
+        settings.host, settings.port, settings.lame_duck_s, settings.grace_s, settings.store_drain_s
+    )
 
     def load() -> Ready:
         loaded = model_loading.result()
         store_opening.result()
+        instance.recorder.tracer = tracer_opening.result()
         return _ready(loaded, settings, telemetry)
 
-    try:
-        code = lifecycle.run(Instance(limits, results, telemetry), load, server)
-    finally:
-        wait([store_opening], timeout=settings.store_drain_s)
-        left = results.close(settings.store_drain_s)
-    if left:  # they are on the disk for the next start; a thread may still be inside a client library
-        lifecycle.leave_at_once(code)
-    return code
+    def close_results(limit_s: float) -> None:
+        until_s = perf_counter() + limit_s
+        wait([store_opening], timeout=limit_s)
+        results.close(max(0.0, until_s - perf_counter()))
+        instance.recorder.close(_SPANS_DRAIN_S)
+
+    return lifecycle.run(instance, load, close_results, server)
 
 
-def _held_bytes(settings: ServeSettings) -> int:
-    """What all bodies together may take: a quarter of the memory limit, but always one body for each worker."""
+def _open_tracer(traces: str) -> "Tracer | None":
+    if traces == "off":
+        return None
+    from tidesight.serving.spans import OtlpTracer
+
+    return OtlpTracer()
+
+
+def memory_plan(settings: ServeSettings) -> "MemoryPlan":
+    """What an instance of these settings may need; where they leave it open, with the largest picture that fits."""
+    from tidesight.detection.embedded import embedded_model
+    from tidesight.detection.engines import fastest_installed
+    from tidesight.serving.memory import MemoryPlan, held_bytes, largest_picture_px, program_bytes
+
     resources = usable_resources()
+    usable_bytes = usable_memory_bytes(resources)
     workers = settings.workers or resources.threads
-    share = _UNLIMITED_HELD_BYTES if resources.memory_bytes is None else resources.memory_bytes // 4
-    return max(share, workers * settings.max_body_bytes)
+    engine = fastest_installed() if settings.engine == "auto" else settings.engine
+    model = Path(settings.model) if settings.model else embedded_model()
+    plan = MemoryPlan(
+        usable_bytes,
+        program_bytes(engine, model.stat().st_size if model.is_file() else 0, workers),
+        workers,
+        held_bytes(resources.memory_bytes, usable_bytes, workers, settings.max_body_bytes),
+        settings.max_body_bytes,
+        settings.max_pixels,
+    )
+    return plan if settings.max_pixels else replace(plan, max_pixels=largest_picture_px(plan))
+
+
+def _log_limits(plan: "MemoryPlan", keys: int) -> None:
+    log.info("API keys: %s", keys or "none, everybody may ask")
+    log.log(logging.INFO if plan.fits else logging.WARNING, "memory: %s", plan)
+
+
+def _tuned(settings: ServeSettings) -> "Choice | None":
+    """How `tidesight tune` found the model to run best here; an engine that is named wins over it."""
+    if settings.engine != "auto" or not (tuned_folder() / TUNED_FILE).is_file():
+        return None
+    from tidesight.detection.embedded import embedded_model
+    from tidesight.tuning.saved import find
+
+    choice = find(tuned_folder(), Path(settings.model) if settings.model else embedded_model())
+    if choice is not None:
+        log.info("runs as tuned: %s", choice.describe())
+    return choice
 
 
 @dataclass(frozen=True)
 class _Loaded:
     engine: str
+    tuned: bool
     detectors: list["Detector"]
     warm_up_s: float
 
 
-def _load_detectors(settings: ServeSettings) -> _Loaded:
+def _load_detectors(settings: ServeSettings, tuned: "Choice | None") -> _Loaded:
     """Load the model, make a detector per worker, and see what a picture takes."""
     from tidesight.detection.embedded import embedded_model
-    from tidesight.detection.engines import fastest_installed, load_engine
+    from tidesight.detection.engines import DEFAULT_PLAN, fastest_installed, load_engine
 
     # The engine first: it loads without the interpreter, which imports all the rest meanwhile.
     name = fastest_installed() if settings.engine == "auto" else settings.engine
     threads = settings.workers or usable_resources().threads
     path = Path(settings.model) if settings.model else embedded_model()
-    engine = load_engine(name, path, threads)
+    plan = DEFAULT_PLAN
+    if tuned is not None:
+        path = tuned_folder() / tuned.file if tuned.file else path
+        plan = tuned.plan if threads == tuned.workers else replace(tuned.plan, threads_each=1)
+    engine = load_engine(name, path, threads, plan)
 
     from tidesight.detection.detector import Detector
     from tidesight.detection.image import ImageLimits, be_quiet_about_bad_pictures
@@ -147,11 +219,14 @@ def _load_detectors(settings: ServeSettings) -> _Loaded:
     be_quiet_about_bad_pictures()
     labels = Path(settings.labels) if settings.labels else None
     limits = ImageLimits(settings.max_body_bytes, settings.max_pixels)
-    first = Detector.of_engine(engine, path, labels, limits)
+    first = Detector.of_engine(engine, path, labels, limits, plan)
     started = perf_counter()
-    first.warm_up()
+    try:
+        first.warm_up()
+    except Exception as error:  # each library raises its own types
+        raise ModelError(f"{path.name}: loads, but fails on its first picture: {error}") from error
     warm_up_s = perf_counter() - started
-    return _Loaded(name, [first, *(first.clone() for _ in range(threads - 1))], warm_up_s)
+    return _Loaded(name, tuned is not None, [first, *(first.clone() for _ in range(threads - 1))], warm_up_s)
 
 
 def _ready(loaded: _Loaded, settings: ServeSettings, telemetry: "Telemetry") -> "Ready":
@@ -160,19 +235,23 @@ def _ready(loaded: _Loaded, settings: ServeSettings, telemetry: "Telemetry") -> 
     from tidesight.serving.instance import Ready
     from tidesight.serving.workers import WorkerPool
 
-    model, workers = loaded.detectors[0].model, WorkerPool(loaded.detectors)
+    model, workers = loaded.detectors[0].model, WorkerPool(loaded.detectors, settings.worker_hang_s)
     size = f"{model.input_width_px}x{model.input_height_px}"
     telemetry.set(metrics.BUILD_INFO, 1, __version__)
-    telemetry.set(metrics.MODEL_INFO, 1, model.name, loaded.engine, model.head.name, size)
+    telemetry.set(
+        metrics.MODEL_INFO, 1, model.name, loaded.engine, model.head.name, size, "yes" if loaded.tuned else "no"
+    )
     telemetry.set(metrics.WORKERS, len(workers))
     # The first estimate of a request's service is the warm-up's; it is learned from then on.
     admission = Admission(len(workers), settings.max_queue, service_s=loaded.warm_up_s)
     return Ready(model, loaded.engine, workers, admission)
 
 
-def _configure_log(level: str) -> None:
-    if level not in ("debug", "info", "warning", "error"):
-        raise ConfigError(f"log_level: expected debug, info, warning or error, got {level!r}", field="log_level")
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+def _configure_log(settings: ServeSettings) -> None:
+    for name, known in (("log_level", logs.LEVELS), ("log_format", logs.FORMATS), ("traces", ("off", "otlp"))):
+        if getattr(settings, name) not in known:
+            told = f"{name}: expected {' or '.join(known)}, got {getattr(settings, name)!r}"
+            raise ConfigError(told, field=name)
+    logs.configure(settings.log_level, settings.log_format)
     # It reports at warning level what callers send wrong, which is answered with a 400 and counted.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

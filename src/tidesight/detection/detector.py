@@ -12,12 +12,15 @@ import numpy.typing as npt
 from tidesight.detection import letterbox
 from tidesight.detection.detections import Detections
 from tidesight.detection.embedded import embedded_model
-from tidesight.detection.engines import Engine, load_engine
-from tidesight.detection.heads import Candidates, Floats, suppress, take_best
+from tidesight.detection.engines import DEFAULT_PLAN, Engine, RunPlan, load_engine
+from tidesight.detection.heads import Candidates, Floats, Head, suppress, take_best
 from tidesight.detection.image import DecodedImage, ImageLimits, Pixels, decode_image
-from tidesight.detection.letterbox import InputFormat, Letterbox
+from tidesight.detection.letterbox import InputFormat, Letterbox, Placement
 from tidesight.detection.model import ModelInfo, describe, input_size
 from tidesight.errors import InvalidOption, ModelError
+
+# Of cameras and screens: 1:1, 4:3, 3:2, 16:9, upright too.
+_USUAL_SHAPES = ((64, 64), (64, 48), (48, 64), (96, 64), (64, 96), (128, 72), (72, 128))
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,21 @@ class DetectOptions:
 class Detector:
     """A model ready to detect; belongs to one thread (see `clone`)."""
 
-    def __init__(self, engine: Engine, model: ModelInfo, limits: ImageLimits = ImageLimits()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        model: ModelInfo,
+        limits: ImageLimits = ImageLimits(),
+        plan: RunPlan = DEFAULT_PLAN,
+    ) -> None:
         self.model = model
         self._engine = engine
         self._limits = limits
+        self._plan = plan
         self._run = engine.runner()
-        self._letterbox = Letterbox(model.input_width_px, model.input_height_px, model.head.input_format, model.dtype)
+        size = model.input_width_px, model.input_height_px
+        self._letterbox = Letterbox(*size, model.head.input_format, model.dtype, plan.margin_px)
+        self._heads: dict[tuple[int, int], Head] = {size: model.head}
 
     @classmethod
     def open(
@@ -56,6 +68,7 @@ class Detector:
         labels: Path | None = None,
         threads: int = 1,
         limits: ImageLimits = ImageLimits(),
+        plan: RunPlan = DEFAULT_PLAN,
     ) -> "Detector":
         """Load a model file; see `detection/heads.py` for the kinds that are recognised.
 
@@ -67,6 +80,7 @@ class Detector:
             labels: A file with one class name per line; None takes the model's own names.
             threads: How many detectors (this one and its clones) will run at the same time.
             limits: What a picture may be at most.
+            plan: How to run the model.
 
         Raises:
             ModelError: the file cannot be loaded or is not a supported detector.
@@ -74,19 +88,25 @@ class Detector:
             ConfigError: no such engine, or labels that do not fit.
         """
         path = embedded_model() if model is None else Path(model)
-        return cls.of_engine(load_engine(engine, path, threads), path, labels, limits)
+        return cls.of_engine(load_engine(engine, path, threads, plan), path, labels, limits, plan)
 
     @classmethod
     def of_engine(
-        cls, engine: Engine, path: Path, labels: Path | None = None, limits: ImageLimits = ImageLimits()
+        cls,
+        engine: Engine,
+        path: Path,
+        labels: Path | None = None,
+        limits: ImageLimits = ImageLimits(),
+        plan: RunPlan = DEFAULT_PLAN,
     ) -> "Detector":
         """A detector on a model file that an engine has loaded; see `open`."""
         cv2.setNumThreads(1)  # its pool follows the host's CPUs, not a quota; work is divided by pictures here
-        return cls(engine, describe(path, engine.signature, _output_shapes(engine, path), labels), limits)
+        shapes = _output_shapes(engine, path, plan)
+        return cls(engine, describe(path, engine.signature, shapes, labels, plan), limits, plan)
 
     def clone(self) -> "Detector":
         """The same detector for another thread; the engine shares what it can."""
-        return Detector(self._engine, self.model, self._limits)
+        return Detector(self._engine, self.model, self._limits, self._plan)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -94,8 +114,13 @@ class Detector:
         return self.model.class_names
 
     def warm_up(self) -> None:
-        """Run once on a grey picture, so that the first caller does not pay for lazy set-up."""
-        self.detect(np.full((64, 64, 3), letterbox.PAD_VALUE, np.uint8))
+        """Run on a grey picture, so that the first caller does not pay for lazy set-up.
+
+        Where the input follows the picture and the engine prepares each size, on one of each usual shape.
+        """
+        each = self._plan.margin_px is not None and self._engine.compiles_shapes
+        for width_px, height_px in _USUAL_SHAPES if each else _USUAL_SHAPES[:1]:
+            self.detect(np.full((height_px, width_px, 3), letterbox.PAD_VALUE, np.uint8))
 
     def detect(self, image: bytes | Pixels, options: DetectOptions = DetectOptions()) -> Detections:
         """Find objects in a picture.
@@ -118,7 +143,7 @@ class Detector:
         placed_at = perf_counter()
         output = self._run(self._letterbox.tensor)[0][0]
         inferred_at = perf_counter()
-        best = self._select(output.astype(np.float32, copy=False), options)
+        best = self._select(output.astype(np.float32, copy=False), self._head(placement), options)
         boxes = placement.to_picture(best.boxes)
         best = best._replace(boxes=boxes).at(_have_area(boxes))  # some lie wholly in the padding
         finished = perf_counter()
@@ -131,8 +156,14 @@ class Detector:
         size = (decoded.width_px, decoded.height_px)
         return Detections(*best, self.class_names, *size, timings)
 
-    def _select(self, output: Floats, options: DetectOptions) -> Candidates:
-        head = self.model.head
+    def _head(self, placement: Placement) -> Head:
+        """The head for the input that the picture was placed in; there are few sizes, as sides are multiples of 32."""
+        size = placement.input_width_px, placement.input_height_px
+        if size not in self._heads:
+            self._heads[size] = self.model.head.at_size(*size)
+        return self._heads[size]
+
+    def _select(self, output: Floats, head: Head, options: DetectOptions) -> Candidates:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is dropped below
             found = head.decode(output, options.confidence)
         # A broken export may hold NaN, boxes inside out, or ids without a name; none of them is an object.
@@ -176,13 +207,13 @@ def _checked(pixels: Pixels) -> DecodedImage:
     return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
 
 
-def _output_shapes(engine: Engine, path: Path) -> list[tuple[int, ...]]:
+def _output_shapes(engine: Engine, path: Path, plan: RunPlan) -> list[tuple[int, ...]]:
     """Output shapes for one picture; where the file leaves sizes open, found by running it once."""
     declared = [tensor.shape for tensor in engine.signature.outputs]
     static = [tuple(d for d in shape if d is not None) for shape in declared]
     if all(len(known) == len(shape) for known, shape in zip(static, declared, strict=True)):
         return static
-    width, height = input_size(path, engine.signature)
+    width, height = input_size(path, engine.signature, plan)
     dtype = engine.signature.inputs[0].dtype
     probe = Letterbox(width, height, InputFormat(centred=False, rgb=False, scale=1), dtype)
     try:

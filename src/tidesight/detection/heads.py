@@ -54,6 +54,10 @@ class Head(Protocol):
         """Raw output without its batch axis -> candidates with score >= confidence."""
         ...
 
+    def at_size(self, width_px: int, height_px: int) -> "Head":
+        """The same head for another input size, in multiples of 32."""
+        ...
+
 
 @dataclass(frozen=True)
 class YoloxHead:
@@ -81,6 +85,11 @@ class YoloxHead:
         boxes = np.hstack([centre - half, centre + half]).astype(np.float32, copy=False)
         return Candidates(boxes, scores[keep], class_ids[keep])
 
+    def at_size(self, width_px: int, height_px: int) -> "YoloxHead":
+        """The head with the grid of another input size."""
+        strides = tuple(int(stride) for stride in np.unique(self.strides_px))
+        return YoloxHead(self.class_count, *_grid(width_px, height_px, strides))
+
 
 @dataclass(frozen=True)
 class UltralyticsHead:
@@ -100,6 +109,10 @@ class UltralyticsHead:
         boxes = np.hstack([columns[:, :2] - half, columns[:, :2] + half]).astype(np.float32, copy=False)
         return Candidates(boxes, best[keep], columns[:, 4:].argmax(axis=1))
 
+    def at_size(self, width_px: int, height_px: int) -> "UltralyticsHead":
+        """The head itself: its network knows the grid."""
+        return self
+
 
 @dataclass(frozen=True)
 class EndToEndHead:
@@ -116,6 +129,10 @@ class EndToEndHead:
         # A broken export's ids may be anything; those that no integer can hold become ids of no class.
         class_ids = np.nan_to_num(rows[:, 5], nan=-1).clip(-1, 1e6).astype(np.int64)
         return Candidates(rows[:, :4], rows[:, 4], class_ids)
+
+    def at_size(self, width_px: int, height_px: int) -> "EndToEndHead":
+        """The head itself: its network knows the grid."""
+        return self
 
 
 def recognise(shape: tuple[int, ...], width_px: int, height_px: int) -> Head | None:

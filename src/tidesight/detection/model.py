@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidesight.detection.coco import COCO_NAMES
-from tidesight.detection.engines import Signature
+from tidesight.detection.engines import DEFAULT_PLAN, RunPlan, Signature
 from tidesight.detection.heads import Head, recognise
 from tidesight.errors import ConfigError, ModelError
 
@@ -45,38 +45,47 @@ class ModelInfo:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
-def input_size(path: Path, signature: Signature) -> tuple[int, int]:
-    """Network input (width, height) in pixels: from the graph, else from the metadata, else 640.
+def input_size(path: Path, signature: Signature, plan: RunPlan = DEFAULT_PLAN) -> tuple[int, int]:
+    """Network input (width, height) in pixels: from the graph, else the plan, else the metadata, else 640.
 
     Raises:
-        ModelError: the input is not one (n, 3, h, w) float picture.
+        ModelError: the input is not one (n, 3, h, w) float picture, or its size is not the plan's to choose.
     """
     shape = signature.inputs[0].shape if len(signature.inputs) == 1 else ()
     usable = len(shape) == 4 and shape[1] in (3, None) and shape[0] in (1, None)
     if not usable or signature.inputs[0].dtype not in ("float32", "float16"):
         raise _unknown(path, signature, "the input is not one float picture 1x3xHxW")
     height, width = shape[2], shape[3]
-    declared = _sizes(signature.metadata)
+    declared = (plan.side_px, plan.side_px) if plan.side_px else _sizes(signature.metadata)
+    if plan.side_px not in (None, height or plan.side_px) or (plan.margin_px is not None and (height or width)):
+        raise ModelError(f"{path.name}: its input is fixed at {width}x{height}; `tidesight tune` can open it")
     height, width = height or declared[0], width or declared[1]
     if not (32 <= height <= _MAX_SIDE_PX and 32 <= width <= _MAX_SIDE_PX):
         raise ModelError(f"{path.name}: input size {width}x{height} is outside 32 to {_MAX_SIDE_PX}")
     return width, height
 
 
-def describe(path: Path, signature: Signature, output_shapes: list[tuple[int, ...]], labels: Path | None) -> ModelInfo:
+def describe(
+    path: Path,
+    signature: Signature,
+    output_shapes: list[tuple[int, ...]],
+    labels: Path | None,
+    plan: RunPlan = DEFAULT_PLAN,
+) -> ModelInfo:
     """Put together what is known of a model.
 
     Args:
         path: The file.
         signature: What the engine read in it.
-        output_shapes: Shapes of its outputs for one picture, all sizes known.
+        output_shapes: Shapes of its outputs for one picture of the input's size, all sizes known.
         labels: A file with one class name per line, which wins over the model's own; or None.
+        plan: How it is run.
 
     Raises:
         ModelError: the head is not a supported one.
         ConfigError: the labels file does not fit the model.
     """
-    width, height = input_size(path, signature)
+    width, height = input_size(path, signature, plan)
     task = signature.metadata.get("task", "detect")
     head = recognise(output_shapes[0], width, height) if len(output_shapes) == 1 and task == "detect" else None
     if head is None:

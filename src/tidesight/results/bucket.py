@@ -12,11 +12,12 @@ from typing import Protocol
 
 from tidesight.errors import ConfigError, StoreError
 from tidesight.results.keys import check_key
+from tidesight.results.trouble import Trouble
 
 _log = logging.getLogger(__name__)
 
-# `requests`, under the GCS client, keeps ten connections; more threads would open and drop connections.
-_WRITERS = 10
+# Writes at a time, and connections that a client keeps.
+WRITERS = 10
 PROBE_KEY = ".tidesight-probe"
 _RETRY_SOON_S = 5.0
 # A person has to act first.
@@ -25,19 +26,24 @@ _RETRY_LATER_S = 60.0
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a bucket did not take an object, in words that may be shown to anybody.
+    """Why a bucket did not take an object.
 
     Attributes:
-        detail: What is wrong and what to do about it.
+        reason: In a few words that callers may read: no paths, hosts, names of buckets or of classes.
+        detail: What is wrong, where, and what to do about it; for who runs the instance.
         lasting: Waiting will not help; somebody has to change something.
+        retry_after_s: The least time to wait, when the store said one.
     """
 
+    reason: str
     detail: str
     lasting: bool
+    retry_after_s: float | None = None
 
-    def as_error(self) -> StoreError:
-        """The same as an error, with the time after which trying again is sensible."""
-        return StoreError(self.detail, retry_after_s=_RETRY_LATER_S if self.lasting else _RETRY_SOON_S)
+    def as_error(self, what: str = "the result was not stored") -> StoreError:
+        """The same for a caller, with the time after which trying again is sensible."""
+        usual_s = _RETRY_LATER_S if self.lasting else _RETRY_SOON_S
+        return StoreError(f"{what}: {self.reason}", retry_after_s=max(usual_s, self.retry_after_s or 0.0))
 
 
 class Bucket(Protocol):
@@ -72,7 +78,8 @@ class BucketStore:
     def __init__(self, bucket: Bucket, put_timeout_s: float) -> None:
         self._bucket = bucket
         self._put_timeout_s = put_timeout_s
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store")
+        self._trouble = Trouble(_log, f"{bucket.url} takes results again")
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="store")
 
     async def put(self, key: str, data: bytes, content_type: str) -> str:
         """Write an object, replacing one of the same key, and return its URL.
@@ -87,10 +94,14 @@ class BucketStore:
             async with asyncio.timeout(self._put_timeout_s):
                 refusal = await write
         except TimeoutError as error:
-            detail = f"{self._bucket.url} did not take the result within {self._put_timeout_s:g} s; try again"
-            raise StoreError(detail, retry_after_s=_RETRY_SOON_S) from error
+            reason = f"the store did not take it within {self._put_timeout_s:g} s"
+            slow = Refusal(reason, f"{self._bucket.url}: {reason}", lasting=False)
+            self._trouble.is_met(slow.detail)
+            raise slow.as_error() from error
         if refusal:
+            self._trouble.is_met(refusal.detail)
             raise refusal.as_error()
+        self._trouble.is_over()
         return self.url(key)
 
     def url(self, key: str) -> str:

@@ -95,7 +95,7 @@ class GroupWriter:
                 self._trouble.is_met(f"{self._journal.folder} takes no results: {refusal.detail}")
                 self._forget(group)
                 for append in group:
-                    append.done.set_exception(refusal.as_error())
+                    append.done.set_exception(refusal.as_error("the result spool takes nothing"))
             else:
                 self._trouble.is_over()
                 self._on_durable(entries)

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tidesight.errors import ConfigError
 from tidesight.results.journal_format import STORED, FoundRecord, encode, record_bytes, scan
-from tidesight.results.local import explain_os_error
-from tidesight.results.segment import Entry, Segment, sync_folder, write_all
+from tidesight.results.local import explain_os_error, sync_folder
+from tidesight.results.segment import Entry, Segment, write_all
 from tidesight.results.store import ResultObject
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Journal:
         url: The store that the records are for.
         segment_bytes: A segment that has reached this length gets no more records.
         sync: Makes a file's content durable, given its descriptor.
+        max_held_bytes: The most data of records that wait that is also kept in memory, to be uploaded without reading.
         size_bytes: Length of all segments in use.
         waiting: The records that are not stored, oldest first.
     """
@@ -48,6 +49,7 @@ class Journal:
     url: str
     segment_bytes: int
     sync: Callable[[int], None] = os.fdatasync
+    max_held_bytes: int = 32 * 1024 * 1024
     size_bytes: int = 0
     waiting: dict[Entry, None] = field(default_factory=dict)
 
@@ -58,6 +60,7 @@ class Journal:
         self._active: Segment | None = None
         self._lock_fd = -1
         self._next_number = 0
+        self._held_bytes = 0
 
     def open(self) -> None:
         """Take the folder and find what an earlier process left in it.
@@ -154,9 +157,16 @@ class Journal:
             self.size_bytes += end - segment.size_bytes
             segment.size_bytes = end
             entries = self._enlist(segment, records)
+            for entry, (one, _) in zip(entries, objects, strict=True):
+                self._hold(entry, one.data)
         if end >= self.segment_bytes:
             self._seal(segment)
         return entries
+
+    def _hold(self, entry: Entry, data: bytes) -> None:
+        if self._held_bytes + len(data) <= self.max_held_bytes:
+            self._held_bytes += len(data)
+            entry.data = data
 
     def _create(self) -> Segment:
         path = self.folder / f"{self._next_number:016d}.segment"
@@ -199,6 +209,8 @@ class Journal:
         Raises:
             OSError: The disk does not give it.
         """
+        if (held := entry.data) is not None:
+            return held
         data = os.pread(entry.segment.fd, entry.record.data_bytes, entry.record.data_offset)
         if len(data) != entry.record.data_bytes:
             raise OSError(f"{entry.segment.path} is shorter than it was")
@@ -213,6 +225,9 @@ class Journal:
             os.pwrite(entry.segment.fd, STORED, entry.record.offset)
         with self._guard:
             del self.waiting[entry]
+            if entry.data is not None:
+                self._held_bytes -= len(entry.data)
+                entry.data = None
             entry.segment.waiting -= 1
         self._retire_if_done(entry.segment)
 

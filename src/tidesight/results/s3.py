@@ -17,6 +17,7 @@ _MAX_RETRIES = 4
 _CONNECT_TIMEOUT_S = 3.0
 
 # The library has one class for these; only their text tells them apart.
+_EXPIRED = "<Code>ExpiredToken</Code>"  # S3 says so with 400
 _REMEDIES = {
     "redirect without LOCATION": "it is in another region: set AWS_REGION to the bucket's",
     "builder error": "the endpoint cannot be used: check AWS_ENDPOINT_URL (http: needs AWS_ALLOW_HTTP=true)",
@@ -74,15 +75,17 @@ class S3Bucket:
         """Say what one of `errors` means."""
         if isinstance(error, FileNotFoundError):
             detail = f"the S3 bucket {self._bucket} does not exist: create it or name another"
-            return Refusal(detail, lasting=True)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            detail = f"S3 refused to write {self.url}: check the credentials, and grant s3:PutObject there"
-            return Refusal(detail, lasting=True)
+            return Refusal("the store's bucket does not exist", detail, lasting=True)
         text = str(error)
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _EXPIRED in text:
+            detail = f"S3 refused to write {self.url}: check the credentials, and grant s3:PutObject there"
+            return Refusal("the store refused the credentials or the right to write", detail, lasting=True)
         for mark, remedy in _REMEDIES.items():
             if mark in text:
-                return Refusal(f"{self.url}: {remedy}", lasting=True)
-        return Refusal(f"{self.url} did not answer as it should; try again", lasting=False)
+                return Refusal("the store is not set up rightly", f"{self.url}: {remedy}", lasting=True)
+        return Refusal(
+            "the store did not answer as it should", f"{self.url} did not answer as it should", lasting=False
+        )
 
     def close(self) -> None:
         """The library closes its connections when the store is dropped."""

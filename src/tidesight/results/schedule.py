@@ -8,27 +8,9 @@ from dataclasses import dataclass
 from math import inf
 from random import Random
 
+from tidesight.results.backoff import Backoff
 from tidesight.results.bucket import Refusal
 from tidesight.results.segment import Entry
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """Waits that double, with jitter, so that many instances do not come back at once.
-
-    Attributes:
-        first_s: The longest first wait.
-        longest_s: The longest wait of all.
-    """
-
-    first_s: float
-    longest_s: float
-
-    def delay_s(self, failures: int, random: Random) -> float:
-        """The wait after so many failures in a row (>= 1): between half of the doubled wait and all of it."""
-        whole_s = min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 60))
-        return random.uniform(whole_s / 2, whole_s)
-
 
 PASSING = Backoff(first_s=0.2, longest_s=30.0)
 # A person has to act first.
@@ -53,11 +35,14 @@ class Schedule:
     Args:
         concurrency: The most uploads at a time.
         random: For the jitter.
+        gather_s: How long the first of a batch waits for others, so that one waking of a thread serves many.
     """
 
-    def __init__(self, concurrency: int, random: Random) -> None:
+    def __init__(self, concurrency: int, random: Random, gather_s: float = 0.0) -> None:
         self._concurrency = concurrency
         self._random = random
+        self._gather_s = gather_s
+        self._batch_at_s = -inf
         self._latest: dict[str, Entry] = {}
         self._flights: dict[str, _Flight] = {}
         self._heap: list[tuple[float, int, Entry]] = []
@@ -75,6 +60,11 @@ class Schedule:
         """How many uploads there are now."""
         return len(self._flights)
 
+    @property
+    def idle(self) -> int:
+        """How many records wait and are not under way."""
+        return len(self._latest) - len(self._flights)
+
     def __len__(self) -> int:
         """How many records wait or are under way, of each key the latest."""
         return len(self._latest)
@@ -85,21 +75,27 @@ class Schedule:
         self._latest[entry.key] = entry
         flight = self._flights.get(entry.key)
         if flight is None:
-            self._push(entry, now_s)
+            if self._batch_at_s < now_s:
+                self._batch_at_s = now_s + self._gather_s
+            self._push(entry, self._batch_at_s)
         return None if flight and flight.entry is replaced else replaced
 
     def take(self, now_s: float) -> Entry | float:
         """The record to upload now; or the seconds until there may be one, infinite until something ends."""
-        while self._heap and self._latest.get(self._heap[0][2].key) is not self._heap[0][2]:
-            heapq.heappop(self._heap)
-        if not self._heap or len(self._flights) >= (1 if self._doubt else self._concurrency):
-            return inf
-        wait_s = max(self._heap[0][0], self._resume_at_s) - now_s
+        wait_s = self.due_s() - now_s
         if wait_s > 0:
             return wait_s
         entry = heapq.heappop(self._heap)[2]
         self._flights[entry.key] = _Flight(entry, self._doubt)
         return entry
+
+    def due_s(self) -> float:
+        """When there may be a record to upload; infinite until something ends or is added."""
+        while self._heap and self._latest.get(self._heap[0][2].key) is not self._heap[0][2]:
+            heapq.heappop(self._heap)
+        if not self._heap or len(self._flights) >= (1 if self._doubt else self._concurrency):
+            return inf
+        return max(self._heap[0][0], self._resume_at_s)
 
     def finish(self, entry: Entry, refusal: Refusal | None, now_s: float) -> bool:
         """An upload ended; whether the record is done with: stored, or replaced by a later one meanwhile."""
@@ -116,14 +112,14 @@ class Schedule:
             del self._latest[entry.key]
             return True
         entry.attempts += 1
-        self._push(entry, now_s + _backoff(refusal).delay_s(entry.attempts, self._random))
+        self._push(entry, now_s + self._delay_s(refusal, entry.attempts))
         return False
 
     def _note_failure(self, flight: _Flight, refusal: Refusal, now_s: float) -> None:
         # Uploads that were under way together count once; a record known to fail alone starts no doubt.
         if flight.doubt == self._doubt and (self._doubt or not flight.entry.attempts):
             self._doubt += 1
-            self._resume_at_s = now_s + _backoff(refusal).delay_s(self._doubt, self._random)
+            self._resume_at_s = now_s + self._delay_s(refusal, self._doubt)
 
     def hurry(self, now_s: float) -> None:
         """Let everything be tried now, once more."""
@@ -135,6 +131,6 @@ class Schedule:
         self._pushed += 1
         heapq.heappush(self._heap, (not_before_s, self._pushed, entry))
 
-
-def _backoff(refusal: Refusal) -> Backoff:
-    return LASTING if refusal.lasting else PASSING
+    def _delay_s(self, refusal: Refusal, failures: int) -> float:
+        backoff = LASTING if refusal.lasting else PASSING
+        return max(backoff.delay_s(failures, self._random), refusal.retry_after_s or 0.0)

@@ -44,25 +44,18 @@ class Entry:
         segment: The file it is in.
         record: Where in that file, and what.
         attempts: Uploads tried and failed since the start.
+        data: The object itself while it is in memory, else it is read from the file.
     """
 
     segment: Segment
     record: FoundRecord
     attempts: int = 0
+    data: bytes | None = None
 
     @property
     def key(self) -> str:
         """The object's key."""
         return self.record.key
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_all(fd: int, buffers: Sequence[bytes], offset: int) -> None:

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _MAX_SEGMENT_BYTES = 4 * 1024 * 1024
 # A segment is deleted as a whole, so the limit must be many of them.
 _MIN_SEGMENTS = 16
+# Uploads are of no hurry: what comes within this time is uploaded by the same waking of a thread.
+_GATHER_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Spool:
         self._unix_time_s = unix_time_s
         segment_bytes = max(1, min(_MAX_SEGMENT_BYTES, limits.max_bytes // _MIN_SEGMENTS))
         self._journal = Journal(folder, destination.url("").rstrip("/"), segment_bytes)
-        schedule = Schedule(limits.uploads, random or Random())  # noqa: S311  # jitter is no secret
+        schedule = Schedule(limits.uploads, random or Random(), _GATHER_S)  # noqa: S311  # jitter is no secret
         self._uploader = Uploader(self._journal, destination, schedule, self._clock)
         self._writer = GroupWriter(self._journal, segment_bytes, self._uploader.add)
         self._trouble = Trouble(_log, f"{folder} has room again")
@@ -163,7 +165,8 @@ class Spool:
         if not limit:
             self._trouble.is_over()
             return
-        reason = self._uploader.refusal or Refusal("the store takes results more slowly than they come", lasting=False)
-        full = Refusal(f"the spool is full ({limit}): {reason.detail}", reason.lasting)
-        self._trouble.is_met(full.detail)
-        raise full.as_error()
+        slow = "the store takes results more slowly than they come"
+        why = self._uploader.refusal or Refusal(slow, slow, lasting=False)
+        what = f"the spool is full ({limit})"
+        self._trouble.is_met(f"{what}: {why.detail}")
+        raise why.as_error(what)

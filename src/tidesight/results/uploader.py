@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from math import isinf
+from math import inf, isinf
 from typing import Protocol
 
 from tidesight.clock import Clock
@@ -19,6 +19,10 @@ _log = logging.getLogger(__name__)
 OUTCOMES = ("stored", "failed", "refused", "replaced")
 # Failures in a row; a single one is everyday life.
 _WORTH_LOGGING = 3
+# How long after a thread the next one joins in, when there is more to do. Waking a thread costs more than writing a
+# small object to a quick store, and with a slow store eight threads are at work within 80 ms.
+_JOIN_S = 0.01
+_UNFORESEEN = "uploading failed in an unforeseen way"
 
 
 class Destination(Protocol):
@@ -54,7 +58,12 @@ class Uploader:
         self._schedule = schedule
         self._clock = clock
         self._trouble = Trouble(_log, f"{journal.url} takes results again")
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        # One resting thread watches for what is due next, the others sleep until they are needed.
+        self._watch, self._sleep = threading.Condition(self._guard), threading.Condition(self._guard)
+        self._watching = False
+        self._watch_until_s = inf
+        self._join_at_s = -inf
         self._closing = self._stopped = False
         self._threads: list[threading.Thread] = []
         self._running = 0
@@ -70,10 +79,10 @@ class Uploader:
     def add(self, entries: Sequence[Entry]) -> None:
         """Take records in, in the order in which they were appended."""
         now_s = self._clock.now_s()
-        with self._changed:
+        with self._guard:
             replaced = [old for entry in entries if (old := self._schedule.add(entry, now_s))]
             self.outcomes["replaced"] += len(replaced)
-            self._changed.notify(len(entries))
+            self._have_watched(self._schedule.due_s())
         for entry in replaced:
             self._journal.confirm(entry)
 
@@ -83,15 +92,15 @@ class Uploader:
         Args:
             deadline_s: When the time is over, on the clock.
         """
-        with self._changed:
+        with self._guard:
             self._closing = True
             self._schedule.hurry(self._clock.now_s())
-            self._changed.notify_all()
+            self._wake_all()
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - self._clock.now_s()))
-        with self._changed:
+        with self._guard:
             self._stopped = True
-            self._changed.notify_all()
+            self._wake_all()
             busy = self._schedule.under_way
         if not busy:
             for thread in self._threads:
@@ -100,7 +109,7 @@ class Uploader:
     def _run(self) -> None:
         while entry := self._next():
             self._finish(entry, self._try(entry))
-        with self._changed:
+        with self._guard:
             self._running -= 1
             last = not self._running
         if last:
@@ -108,13 +117,42 @@ class Uploader:
 
     def _next(self) -> Entry | None:
         """What to upload now; waits for it, and is None when it is time to end."""
-        with self._changed:
+        with self._guard:
+            rested = False
             while not self._stopped and not (self._closing and not len(self._schedule)):
-                taken = self._schedule.take(self._clock.now_s())
+                now_s = self._clock.now_s()
+                early_s = self._join_at_s - now_s if rested and not self._closing else 0.0
+                taken = early_s if early_s > 0 else self._schedule.take(now_s)
                 if isinstance(taken, Entry):
+                    if rested:
+                        self._join_at_s = now_s + _JOIN_S
+                    if self._schedule.idle:
+                        self._have_watched(max(self._join_at_s, self._schedule.due_s()))
                     return taken
-                self._changed.wait(None if isinf(taken) else taken)
+                self._rest(now_s + taken)
+                rested = True
             return None
+
+    def _rest(self, until_s: float) -> None:
+        """Watch until a time, or sleep when somebody else does."""
+        if self._watching:
+            self._have_watched(until_s)
+            self._sleep.wait()
+            return
+        self._watching, self._watch_until_s = True, until_s
+        self._watch.wait(None if isinf(until_s) else max(0.0, until_s - self._clock.now_s()))
+        self._watching = False
+
+    def _have_watched(self, at_s: float) -> None:
+        """See that some resting thread, if there is one, looks again at a time."""
+        if not self._watching:
+            self._sleep.notify()
+        elif at_s < self._watch_until_s:
+            self._watch.notify()
+
+    def _wake_all(self) -> None:
+        self._watch.notify_all()
+        self._sleep.notify_all()
 
     def _try(self, entry: Entry) -> Refusal | None:
         try:
@@ -126,19 +164,18 @@ class Uploader:
             return self._destination.try_write(entry.key, data, entry.record.content_type)
         except Exception:  # whatever a client library raises: the record stays, and the thread goes on
             _log.exception("uploading %s failed in an unforeseen way", entry.key)
-            return Refusal("uploading failed in an unforeseen way; see the log", lasting=False)
+            return Refusal(_UNFORESEEN, f"{_UNFORESEEN}; see the log", lasting=False)
 
     def _finish(self, entry: Entry, refusal: Refusal | None) -> None:
-        with self._changed:
-            was_in_doubt = self._schedule.doubt > 0
+        with self._guard:
             done_with = self._schedule.finish(entry, refusal, self._clock.now_s())
             doubt = self._schedule.doubt
             self.outcomes[_outcome(refusal)] += 1
             self.outcomes["replaced"] += bool(refusal and done_with)
             self.refusal = (refusal or self.refusal) if doubt else None
             self._stopped |= bool(refusal and refusal.lasting and doubt and self._closing)
-            if self._closing or (was_in_doubt and not doubt):  # else this thread alone goes on
-                self._changed.notify_all()
+            if self._closing:
+                self._wake_all()
         if done_with:
             self._journal.confirm(entry)
         if refusal and doubt and (refusal.lasting or doubt >= _WORTH_LOGGING):

@@ -1,6 +1,7 @@
 """Where an instance puts its results: into the store at once, or into a spool that is uploaded behind."""
 
 import asyncio
+import logging
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tidesight.results.bucket import BucketStore
 from tidesight.results.spool import Spool, SpoolLimits, SpoolStatus
 from tidesight.results.store import ResultUrls, StoredResult, open_store, put_result, result_objects, result_urls
 
+_log = logging.getLogger(__name__)
 DEFAULT_FOLDER = "tidesight-results"
 DEFAULT_SPOOL = "tidesight-spool"
 MODES = ("sync", "async")
@@ -76,7 +78,8 @@ class ResultWriter:
             try:
                 self._store = await asyncio.to_thread(open_store, DEFAULT_FOLDER)
             except ConfigError as error:
-                raise StoreError(f"{error.detail}; or name a store with --store") from None
+                _log.error("%s; or name a store with --store", error.detail)
+                raise StoreError("the result was not stored: its store cannot be used", retry_after_s=60.0) from None
         return self._store
 
     def status(self) -> SpoolStatus:

@@ -96,6 +96,7 @@ def _from_multipart(body: bytes, content_type: str, query: Mapping[str, str]) ->
     if image is None:
         raise InvalidOption("the form has no part named image", field="image")
     texts = {name: _field_text(name, value) for name, value in fields.items()}
+    parameters_from_text(query)  # a wrong option is an error even where the form has a better one
     return ParsedBody(image, parameters_from_text({**query, **texts}))
 
 

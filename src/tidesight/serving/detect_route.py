@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tidesight import telemetry as metrics
+from tidesight.detection.detector import Detector
 from tidesight.errors import (
     InternalError,
     InvalidOption,
@@ -27,9 +28,12 @@ from tidesight.errors import (
     UnsupportedType,
 )
 from tidesight.serving.admission import HeldBody
+from tidesight.serving.answers import hold_answer
 from tidesight.serving.bodies import media_type
+from tidesight.serving.caller import SCOPE_KEY, Caller
 from tidesight.serving.instance import Instance, Ready, ServingLimits
 from tidesight.serving.problems import problem_response
+from tidesight.serving.request_record import RequestRecord
 from tidesight.serving.schemas import REQUEST_ID, DetectReply, ImageReply, ModelReply, ObjectReply, ResultReply
 from tidesight.serving.work import Finding, WorkOrder, perform
 from tidesight.serving.workers import Job
@@ -37,6 +41,7 @@ from tidesight.serving.workers import Job
 log = logging.getLogger(__name__)
 _DEADLINE_HEADERS = ("x-envoy-expected-rq-timeout-ms", "x-request-timeout-ms")
 _URL_SAFE = ":/?#[]@!$&'()*+,;=%~"  # what a URL may hold as it is; a header holds nothing else
+_LEAST_STORING_S = 0.25  # for a result whose deadline the work has used up: the work is done, and half a put is none
 _CLIENT_CLOSED = 499  # nginx's word for a caller that left; nobody reads it but the metrics
 
 
@@ -47,8 +52,9 @@ async def detect(request: Request) -> Response:
     request_id = request.headers.get("x-request-id", "")
     if not REQUEST_ID.fullmatch(request_id):
         request_id = uuid.uuid4().hex
+    record = instance.recorder.begin(request, request_id, started)
     try:
-        response = await _answer(request, instance, request_id, started)
+        response = await _answer(request, instance, record)
         instance.telemetry.observe(metrics.REQUEST_SECONDS, perf_counter() - started)
     except ClientDisconnect:
         response = Response(status_code=_CLIENT_CLOSED)
@@ -58,49 +64,79 @@ async def detect(request: Request) -> Response:
     except TidesightError as error:
         if isinstance(error, Overloaded):
             instance.telemetry.count(metrics.REFUSED, error.reason)
+        record.detail = error.detail
         response = problem_response(error, request_id)
     except Exception:  # the HTTP edge: whatever it was, it is counted, logged and answered
-        log.exception("request %s failed", request_id)
+        log.exception("a request failed")
         response = problem_response(InternalError("an error of the server; its log says more"), request_id)
     instance.telemetry.count(metrics.REQUESTS, str(response.status_code))
     response.headers.setdefault("X-Request-Id", request_id)
+    instance.recorder.end(record, request, response)
     return response
 
 
-async def _answer(request: Request, instance: Instance, request_id: str, started: float) -> Response:
+async def _answer(request: Request, instance: Instance, record: RequestRecord) -> Response:
     """Steps of a request that goes well; whatever goes wrong is raised."""
-    ready = instance.ready
-    media_type(request.headers.get("content-type", ""))
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedType("send the body as it is, without Content-Encoding", field="Content-Encoding")
-    expires_at_s = started + _deadline_s(request.headers, instance.limits.deadline_s)
+    ready, started = instance.ready, record.started_s
+    check_head(request.headers)
+    expires_at_s = started + deadline_s(request.headers, instance.limits.deadline_s)
     ready.admission.check(expires_at_s - started)  # before the body is read; an upload takes no place in the queue
     with instance.bodies.holding() as held:
         body = await _read_body(request, instance.limits, held, expires_at_s)
+        instance.telemetry.count(metrics.RECEIVED_BYTES, amount=len(body))
         body_s = perf_counter() - started
         job = _job(request, instance, body, expires_at_s)
-        finding = await _work(ready, job)
-    reply = _reply(ready, finding, finding.parameters.id or request_id)
+        finding = await _work(request, ready, job)
+    hold_answer(request.scope, finding.annotated_jpeg)
+    reply = _reply(ready, finding, finding.parameters.id or record.request_id)
     timings_s = {"body": body_s, "queue": job.queue_s, **finding.timings_s}
     reply.timings_ms = _milliseconds(timings_s)
     if finding.parameters.store:
         storing = perf_counter()
-        reply.result = await _store(instance, reply, finding)
+        reply.traceparent = record.traceparent or msgspec.UNSET  # for whoever takes the result from the store
+        reply.result = await _store(instance, reply, finding, max(_LEAST_STORING_S, expires_at_s - storing))
         timings_s["store"] = perf_counter() - storing
     timings_s["total"] = perf_counter() - started
     reply.timings_ms = _milliseconds(timings_s)
+    record.timings_s = timings_s
     _measure(instance, timings_s, len(finding.detections))
     return _response(request, reply, finding)
 
 
-async def _work(ready: Ready, job: Job[Finding]) -> Finding:
-    """Let a worker do the job, when it can in time."""
-    ready.admission.admit(job.expires_at_s - perf_counter())
+async def _work(request: Request, ready: Ready, job: Job[Finding]) -> Finding:
+    """Let a worker do the job, when it can in time and the caller waits for it."""
+    caller: Caller = request.scope.get(SCOPE_KEY) or Caller()
+    if caller.gone:
+        raise ClientDisconnect
+    admission, expires_at_s = ready.admission, job.expires_at_s
+    predicted_s = admission.admit(expires_at_s - perf_counter())
+    job.expires_at_s = admission.latest_start_s(expires_at_s)  # begun later it would be done for nobody
     try:
-        ready.workers.submit(job)
-        return await job.answer
+        with caller.watched(lambda: _drop(job)):
+            ready.workers.submit(job)
+            finding = await job.answer
+    except asyncio.CancelledError:
+        if caller.gone:
+            raise ClientDisconnect from None
+        raise
     finally:
-        ready.admission.finish(job.service_s)
+        if job.queue_s:  # a worker came to it
+            admission.learn_wait(predicted_s, perf_counter() - job.submitted_s)
+        admission.finish(job.service_s, job.worker)
+    if caller.gone:
+        raise ClientDisconnect
+    return finding
+
+
+def _drop(job: Job[Finding]) -> None:
+    """Its caller left: unless a worker is at it already, its place in the queue and its body are free at once."""
+    if not job.queue_s:
+        job.answer.cancel()
+        job.work = _nobody_waits
+
+
+def _nobody_waits(_: Detector) -> Finding:
+    raise Unavailable("the caller left")
 
 
 def _job(request: Request, instance: Instance, body: bytes, expires_at_s: float) -> Job[Finding]:
@@ -136,7 +172,23 @@ async def _read_body(request: Request, limits: ServingLimits, held: HeldBody, ex
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _deadline_s(headers: Mapping[str, str], default_s: float) -> float:
+def check_head(headers: Mapping[str, str]) -> None:
+    """Whether a body is announced that can be read at all.
+
+    Raises:
+        UnsupportedType: by its content type, or because it is compressed.
+    """
+    media_type(headers.get("content-type", ""))
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedType("send the body as it is, without Content-Encoding", field="Content-Encoding")
+
+
+def deadline_s(headers: Mapping[str, str], default_s: float) -> float:
+    """Seconds the caller waits, as its headers say, else the default.
+
+    Raises:
+        InvalidOption: not a whole number of milliseconds, at least 1.
+    """
     for name in _DEADLINE_HEADERS:
         if name in headers:
             if not re.fullmatch(r"[0-9]{1,9}", headers[name]) or int(headers[name]) == 0:
@@ -183,14 +235,19 @@ def _reply(ready: Ready, finding: Finding, request_id: str) -> DetectReply:
     )
 
 
-async def _store(instance: Instance, reply: DetectReply, finding: Finding) -> ResultReply:
+async def _store(instance: Instance, reply: DetectReply, finding: Finding, timeout_s: float) -> ResultReply:
     assert finding.annotated_jpeg is not None  # a worker draws whenever a result is to be stored
     now = datetime.now(UTC)
     try:
-        urls = await instance.results.put(reply.id, now, finding.annotated_jpeg, msgspec.json.encode(reply))
+        async with asyncio.timeout(timeout_s):
+            urls = await instance.results.put(reply.id, now, finding.annotated_jpeg, msgspec.json.encode(reply))
     except StoreError:
         instance.telemetry.count(metrics.STORED, "failed")
         raise
+    except TimeoutError:
+        instance.telemetry.count(metrics.STORED, "failed")
+        detail = f"the store did not take the result within {timeout_s:.3g} s, what the deadline left; retry later"
+        raise StoreError(detail, retry_after_s=1.0) from None
     instance.telemetry.count(metrics.STORED, "stored")
     return ResultReply(urls.image_url, urls.detections_url)
 

@@ -1,6 +1,6 @@
 """The parts of one instance, put together by the command line and shared by its routes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -11,8 +11,10 @@ from tidesight.detection.model import ModelInfo
 from tidesight.errors import Unavailable
 from tidesight.results.spool import SpoolStatus
 from tidesight.serving.admission import Admission, BodyBudget
+from tidesight.serving.api_keys import ApiKeys
+from tidesight.serving.request_record import Recorder
 from tidesight.serving.workers import WorkerPool
-from tidesight.telemetry import READY, SPOOL_BYTES, SPOOL_OLDEST, SPOOL_RECORDS, UPLOADS, Telemetry
+from tidesight.telemetry import READY, SPOOL_BYTES, SPOOL_OLDEST, SPOOL_RECORDS, UPLOADS, WORKER_RESTARTS, Telemetry
 
 
 class StoredAt(Protocol):
@@ -59,6 +61,8 @@ class ServingLimits:
         image: Of the picture in it.
         body_timeout_s: For the body to arrive in full.
         deadline_s: For the answer, when the request does not say.
+        max_connections: At a time; a few more are held for probes.
+        max_answer_bytes: Of all drawn pictures that the store or their callers have not taken yet.
     """
 
     max_body_bytes: int = 24 * 1024 * 1024
@@ -66,6 +70,8 @@ class ServingLimits:
     image: ImageLimits = field(default_factory=ImageLimits)
     body_timeout_s: float = 10.0
     deadline_s: float = 10.0
+    max_connections: int = 2048
+    max_answer_bytes: int = 160 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -85,20 +91,30 @@ class Instance:
         limits: What one request may take.
         results: Where results go when a request asks for it.
         telemetry: Its metrics.
+        api_keys: Who may ask; everybody by default.
 
     Attributes:
         state: Where it is in its life.
         bodies: Bounds what their bodies take.
+        answers: Bounds what drawn pictures take that are on their way out.
         abandoned: Requests that were accepted and not served, because the time to drain was over.
+        recorder: Logs and traces its requests; neither, unless it is replaced.
+        connections: Tells how many are open; the server sets it.
     """
 
-    def __init__(self, limits: ServingLimits, results: Results, telemetry: Telemetry) -> None:
+    def __init__(
+        self, limits: ServingLimits, results: Results, telemetry: Telemetry, api_keys: ApiKeys | None = None
+    ) -> None:
         self.limits = limits
         self.results = results
         self.telemetry = telemetry
+        self.api_keys = api_keys or ApiKeys()
+        self.recorder = Recorder()
+        self.connections: Callable[[], int] = lambda: 0
         self.state = State.STARTING
         self.abandoned = 0
         self.bodies = BodyBudget(limits.max_held_bytes)
+        self.answers = BodyBudget(limits.max_answer_bytes)
         self._ready: Ready | None = None
         self._uploads: Mapping[str, int] = {}
 
@@ -126,6 +142,18 @@ class Instance:
         if self._ready is None:
             raise Unavailable("the instance is starting", retry_after_s=1)
         return self._ready
+
+    def watch_workers(self, now_s: float) -> WorkerPool | None:
+        """Have workers that died or hang replaced; the pool, once there is one.
+
+        Args:
+            now_s: `perf_counter` time.
+        """
+        if self._ready is None:
+            return None
+        for reason in self._ready.workers.watch(now_s):
+            self.telemetry.count(WORKER_RESTARTS, reason)
+        return self._ready.workers
 
     def stop_workers(self) -> None:
         """End the worker threads, which have nothing left to do."""

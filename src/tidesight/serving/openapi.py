@@ -7,6 +7,7 @@ import msgspec
 
 from tidesight import __version__
 from tidesight.serving import schemas
+from tidesight.serving.api_keys import needs_key
 from tidesight.serving.bodies import RAW_TYPES
 
 _BLACK_PIXEL = (
@@ -25,15 +26,26 @@ _PROBLEMS = {
 }
 
 
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "X-API-Key: KEY"},
+}
+_NO_KEY = "No API key, or not one that is accepted"
+
+
 @cache
-def document() -> dict[str, Any]:
-    """The whole document."""
+def document(keys_required: bool = False) -> dict[str, Any]:
+    """The whole document.
+
+    Args:
+        keys_required: Whether the instance has API keys; without, the document speaks of none.
+    """
     structures = [
         schemas.DetectParameters, schemas.DetectReply, schemas.ReadyReply, schemas.HealthReply, schemas.Problem,
     ]  # fmt: skip
     _, components = msgspec.json.schema_components(structures, ref_template="#/components/schemas/{name}")
     components["DetectRequest"] = _request_schema(components["DetectParameters"])
-    return {
+    described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "Tidesight",
@@ -49,6 +61,19 @@ def document() -> dict[str, Any]:
         },
         "components": {"schemas": components},
     }
+    if keys_required:
+        _require_key(described)
+    return described
+
+
+def _require_key(described: dict[str, Any]) -> None:
+    described["components"]["securitySchemes"] = _SECURITY
+    for path, operations in described["paths"].items():
+        for operation in operations.values() if needs_key(path) else ():
+            operation["security"] = [{name: []} for name in _SECURITY]
+            headers = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+            responses = {**operation["responses"], "401": {**_problem(_NO_KEY), "headers": headers}}
+            operation["responses"] = dict(sorted(responses.items()))
 
 
 def _request_schema(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -9,16 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tidesight.serving.instance import Instance
+
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+# X-Content-Type-Options is on every reply, see app.py; Strict-Transport-Security is for what ends TLS in front.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
@@ -53,7 +58,8 @@ async def openapi(request: Request) -> Response:
     """The API as an OpenAPI 3.1 document."""
     from tidesight.serving.openapi import document
 
-    return Response(msgspec.json.encode(document()), media_type="application/json")
+    instance: Instance = request.app.state.instance
+    return Response(msgspec.json.encode(document(instance.api_keys.required)), media_type="application/json")
 
 
 @cache

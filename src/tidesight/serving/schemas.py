@@ -77,6 +77,10 @@ class DetectReply(msgspec.Struct, kw_only=True):
     captured_at: datetime | UnsetType = UNSET
     annotated_image: Annotated[str, Meta(description="JPEG in base64, when asked for.")] | UnsetType = UNSET
     result: ResultReply | UnsetType = UNSET
+    traceparent: (
+        Annotated[str, Meta(description="Of a stored result: its place in the caller's trace, or in one we record.")]
+        | UnsetType
+    ) = UNSET
 
 
 class ReadyModelReply(msgspec.Struct):

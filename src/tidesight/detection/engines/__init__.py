@@ -1,6 +1,6 @@
 """Inference engines: a table of `name -> "module:attr"`, so that only the chosen one is imported.
 
-Adding an engine is one file with a `load(path, threads) -> Engine` function, and one line here.
+Adding an engine is one file with a `load(path, threads, plan) -> Engine` function, and one line here.
 """
 
 from dataclasses import dataclass, field
@@ -41,6 +41,27 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class RunPlan:
+    """How a model is run; `tidesight tune` looks for the best one.
+
+    Attributes:
+        threads_each: CPUs that one picture is spread over.
+        precision: "auto" (the engine's choice for this CPU), "fp32" or "bf16".
+        side_px: Longer side of the input, for a file that leaves its size open; None takes the file's own.
+        margin_px: None fills the whole input, padding the picture to a square. A number, for a file that leaves its
+            size open, cuts the input to the picture and at least this much padding beside it.
+    """
+
+    threads_each: int = 1
+    precision: str = "auto"
+    side_px: int | None = None
+    margin_px: int | None = None
+
+
+DEFAULT_PLAN = RunPlan()
+
+
+@dataclass(frozen=True)
 class Signature:
     """What a model file says of itself.
 
@@ -64,22 +85,29 @@ class Runner(Protocol):
 
 
 class Engine(Protocol):
-    """A model loaded by an inference library, for a given number of threads."""
+    """A model loaded by an inference library, for a given number of threads.
+
+    Attributes:
+        signature: What the file says of itself.
+        compiles_shapes: Whether the first run at an input size costs far more than the next ones.
+    """
 
     signature: Signature
+    compiles_shapes: bool
 
     def runner(self) -> Runner:
-        """A runner for one more thread, using one CPU."""
+        """A runner for one more thread."""
         ...
 
 
-def load_engine(name: str, path: Path, threads: int = 1) -> Engine:
+def load_engine(name: str, path: Path, threads: int = 1, plan: RunPlan = DEFAULT_PLAN) -> Engine:
     """Load a model file.
 
     Args:
-        name: A key of `ENGINES`, "auto", or any "module:attr" of a `load(path, threads)` function.
+        name: A key of `ENGINES`, "auto", or any "module:attr" of a `load(path, threads, plan)` function.
         path: The model file.
-        threads: How many runners will run at the same time; each uses one CPU.
+        threads: How many runners will run at the same time.
+        plan: How to run it.
 
     Raises:
         ConfigError: no such engine.
@@ -99,7 +127,7 @@ def load_engine(name: str, path: Path, threads: int = 1) -> Engine:
         if isinstance(error, ModuleNotFoundError) and error.name == "openvino":
             raise MissingExtra("openvino", extra="openvino") from None
         raise ConfigError(f"engine {name!r}: {error}", field="engine") from error
-    engine: Engine = load(path, threads)
+    engine: Engine = load(path, threads, plan)
     return engine
 
 
@@ -116,9 +144,19 @@ def fastest_installed() -> str:
 
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies BF16 natively (AVX512-BF16 or AMX)."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_facts().get("flags", "").split())
+
+
+def cpu_facts(file: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """What Linux says of the first CPU ("model name", "flags", ...); nothing elsewhere."""
+    facts: dict[str, str] = {}
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:
-            flags = next((line for line in file if line.startswith("flags")), "")
+        with file.open(encoding="ascii", errors="ignore") as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                if not name.strip():  # an empty line ends the first CPU
+                    break
+                facts[name.strip()] = value.strip()
     except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+        pass
+    return facts

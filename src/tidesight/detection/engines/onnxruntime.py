@@ -1,32 +1,38 @@
-"""ONNX Runtime on CPU: one session of one thread, run by as many callers as there are CPUs.
+"""ONNX Runtime on CPU: one session, by default of one thread, run by as many callers as there are CPUs.
 
 A run then uses the caller's thread and nothing else: no pool to oversubscribe a quota, no spinning
 against a neighbour. Callers that share a session finish as many pictures as callers with one each, and
-the second session's load time and memory are saved (figures: `benchmarks/README.md`).
+the second session's load time and memory are saved (figures: `benchmarks/README.md`). A plan may spread
+one picture over more threads, which do not spin either.
 """
 
 from pathlib import Path
 
 import onnxruntime as ort
 
-from tidesight.detection.engines import Runner, Signature, Tensor, TensorSpec
+from tidesight.detection.engines import Runner, RunPlan, Signature, Tensor, TensorSpec
 from tidesight.errors import ModelError
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 _FATAL_ONLY = 4  # errors arrive as exceptions; the library's own log lines would only repeat them
 
 
-def load(path: Path, threads: int) -> "OnnxRuntimeEngine":
+def load(path: Path, threads: int, plan: RunPlan) -> "OnnxRuntimeEngine":
     """Load a model; see `tidesight.detection.engines.load_engine`."""
-    return OnnxRuntimeEngine(path)
+    return OnnxRuntimeEngine(path, plan)
 
 
 class OnnxRuntimeEngine:
     """A model file opened by ONNX Runtime."""
 
-    def __init__(self, path: Path) -> None:
+    compiles_shapes = False
+
+    def __init__(self, path: Path, plan: RunPlan) -> None:
+        if plan.precision == "bf16":
+            raise ModelError("ONNX Runtime computes in the file's own precision on a CPU; BF16 needs OpenVINO")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = plan.threads_each
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL_ONLY
         try:

@@ -1,7 +1,7 @@
 """OpenVINO on CPU: one compiled model, one stream and one infer request per thread.
 
-BF16 is left to OpenVINO's own choice, which is BF16 where the CPU computes in it. Pinning is off: two
-pinned processes on one machine land on the same cores and run at half speed.
+Unless a plan says otherwise BF16 is left to OpenVINO's own choice, which is BF16 where the CPU computes in
+it. Pinning is off: two pinned processes on one machine land on the same cores and run at half speed.
 """
 
 from pathlib import Path
@@ -9,25 +9,35 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from tidesight.detection.engines import Runner, Signature, Tensor, TensorSpec
+from tidesight.detection.engines import Runner, RunPlan, Signature, Tensor, TensorSpec
 from tidesight.errors import ModelError
 
+_MOST_TENSORS = 64  # a detector has one memory, in as many shapes as pictures have
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 _DTYPES = {"f32": "float32", "f16": "float16", "u8": "uint8"}
 
 
-def load(path: Path, threads: int) -> "OpenVinoEngine":
+def load(path: Path, threads: int, plan: RunPlan) -> "OpenVinoEngine":
     """Load a model; see `tidesight.detection.engines.load_engine`."""
-    return OpenVinoEngine(path, threads)
+    return OpenVinoEngine(path, threads, plan)
 
 
 class OpenVinoEngine:
     """A model file compiled by OpenVINO."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        settings = {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    compiles_shapes = True
+
+    def __init__(self, path: Path, threads: int, plan: RunPlan) -> None:
+        settings: dict[str, object] = {
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads * plan.threads_each,
+            "ENABLE_CPU_PINNING": False,
+        }
+        if plan.precision != "auto":
+            settings["INFERENCE_PRECISION_HINT"] = _PRECISIONS[plan.precision]
         try:
             model = ov.Core().read_model(str(path))
-            self._fix_batch(model)
+            self._fix_shape(model, None if plan.margin_px is not None else plan.side_px)
             self._compiled = ov.Core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")[:200]
@@ -35,19 +45,33 @@ class OpenVinoEngine:
         self.signature = Signature(tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs)), _metadata(model))
 
     @staticmethod
-    def _fix_batch(model: ov.Model) -> None:
-        # One picture a run: a batch axis left open would cost a dynamic-shape plan each time.
+    def _fix_shape(model: ov.Model, side_px: int | None) -> None:
+        # One picture of one size a run: an axis left open would cost a dynamic-shape plan each time.
         shape = model.inputs[0].get_partial_shape()
-        if shape.rank.is_static and len(shape) and shape[0].is_dynamic:
-            shape[0] = 1
+        if not shape.rank.is_static or len(shape) != 4:
+            return
+        fixed = [1, None, side_px, side_px]
+        wanted = {axis: size for axis, size in enumerate(fixed) if size and shape[axis].is_dynamic}
+        if wanted:
+            for axis, size in wanted.items():
+                shape[axis] = size
             model.reshape({model.inputs[0].get_any_name(): shape})
 
     def runner(self) -> Runner:
         """An infer request for one more thread."""
         request = self._compiled.create_infer_request()
+        # Each memory that is run on becomes OpenVINO's tensor once. To make one a run, as `infer(tensor)` does, costs
+        # time, and two threads that did it at once were seen to wait for each other for good (2026.4).
+        known: dict[tuple[int, tuple[int, ...]], ov.Tensor] = {}
 
         def run(tensor: Tensor) -> list[Tensor]:
-            results = request.infer({0: tensor}, share_inputs=True, share_outputs=True)
+            key = tensor.ctypes.data, tensor.shape
+            if key not in known:
+                if len(known) >= _MOST_TENSORS:
+                    known.clear()
+                known[key] = ov.Tensor(tensor, shared_memory=True)
+            request.set_input_tensor(known[key])
+            results = request.infer(share_outputs=True)
             return [np.asarray(output) for output in results.values()]
 
         return run

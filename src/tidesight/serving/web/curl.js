@@ -17,6 +17,9 @@ function formFile(field, name, type) {
   return `${field}=@"${path}";type=${type}`;
 }
 
+// The one part that a shell is to fill in: a key has no place on a screen.
+const KEY_HEADER = '-H "X-API-Key: $API_KEY"';
+
 const BODIES = {
   raw: ({ fileName, contentType }) => [
     `-H ${shellQuote(`Content-Type: ${contentType}`)}`,
@@ -33,10 +36,12 @@ const BODIES = {
  * The command for one detection.
  *
  * `request` holds `form` (raw, multipart or json), `url` (with the options in its query for the raw form), `pairs` and
- * `members` (the options for the other two forms), `fileName`, `contentType` and `asPicture` (ask for the annotated JPEG).
+ * `members` (the options for the other two forms), `fileName`, `contentType`, `asPicture` (ask for the annotated JPEG) and
+ * `withKey` (send the API key in the variable API_KEY).
  */
 export function curlCommand(request) {
   const parts = [`curl ${shellQuote(request.url)}`, ...BODIES[request.form](request)];
+  if (request.withKey) parts.push(KEY_HEADER);
   if (request.asPicture) {
     parts.push(`-H ${shellQuote("Accept: image/jpeg")}`, `-o ${shellQuote(safePath(annotatedName(request.fileName)))}`);
   }
@@ -57,8 +62,9 @@ export function annotatedName(fileName) {
 }
 
 /** A command for any HTTP request: `headers` are `[name, value]`, `form` are ready `--form` values, `data` is a text. */
-export function anyCommand({ method, url, headers = [], form = [], data = null, file = null }) {
+export function anyCommand({ method, url, headers = [], form = [], data = null, file = null, withKey = false }) {
   const parts = [`curl ${method === "GET" || (method === "POST" && (data ?? file ?? form[0])) ? "" : `-X ${method} `}${shellQuote(url)}`];
+  if (withKey) parts.push(KEY_HEADER);
   headers.forEach(([name, value]) => parts.push(`-H ${shellQuote(`${name}: ${value}`)}`));
   form.forEach((value) => parts.push(`--form ${shellQuote(value)}`));
   if (file) parts.push(`--data-binary ${shellQuote(`@${file}`)}`);

@@ -47,8 +47,17 @@ function operationCard(api, entry) {
 }
 
 function securityNote(api, operation) {
-  const schemes = (operation.security ?? api.security ?? []).map((one) => Object.keys(one).join(" and ")).filter(Boolean);
+  const schemes = (operation.security ?? api.security ?? []).map((one) => Object.keys(one).map((name) => schemeText(api, name)).join(" and ")).filter(Boolean);
   return schemes.length ? el("p", { class: "quiet" }, `Needs ${schemes.join(", or ")}.`) : null;
+}
+
+function schemeText(api, name) {
+  return api.components?.securitySchemes?.[name]?.description ?? name;
+}
+
+function takesKeyHeader(api, operation) {
+  const headers = (operation.security ?? api.security ?? []).flatMap((one) => Object.keys(one)).map((name) => api.components?.securitySchemes?.[name]?.name);
+  return headers.includes("X-API-Key");
 }
 
 function parameterTable(api, parameters) {
@@ -125,7 +134,7 @@ function responseBlock(api, status, response, id) {
 }
 
 /** A command that makes the request, with a body of this content type. */
-function command(api, { method, path, parameters }, type = null, media = null) {
+function command(api, { method, path, operation, parameters }, type = null, media = null) {
   const valueOf = (parameter) => parameter.example ?? exampleOf(api, parameter.schema ?? {});
   const query = parameters.filter((one) => one.in === "query" && one.required).map((one) => `${encodeURIComponent(one.name)}=${encodeURIComponent(valueOf(one))}`);
   const filled = path.replace(/\{([^}]+)\}/g, (whole, name) => {
@@ -136,7 +145,7 @@ function command(api, { method, path, parameters }, type = null, media = null) {
   const headers = parameters.filter((one) => one.in === "header" && one.required).map((one) => [one.name, String(valueOf(one))]);
   // curl writes the multipart header itself, since only it knows the boundary.
   if (type && type !== "multipart/form-data") headers.push(["Content-Type", type]);
-  return anyCommand({ method, url: `${base}${filled}${query.length ? `?${query.join("&")}` : ""}`, headers, ...payload(api, type, media) });
+  return anyCommand({ method, url: `${base}${filled}${query.length ? `?${query.join("&")}` : ""}`, headers, withKey: takesKeyHeader(api, operation), ...payload(api, type, media) });
 }
 
 function payload(api, type, media) {

@@ -4,6 +4,7 @@ import { annotatedName, curlCommand } from "./curl.js";
 import { byId, copies, el } from "./dom.js";
 import { Overlay } from "./draw.js";
 import { jsonText } from "./json.js";
+import { askForKey, keyHeaders, keyWanted, wireKeyForm } from "./key.js";
 import { watchReadiness } from "./readiness.js";
 import { addressWithOptions, DETECT_URL, jsonOptions, mediaType, optionPairs, Problem, send } from "./request.js";
 import { DetectionTable, showTimings, summarise } from "./results.js";
@@ -64,12 +65,16 @@ function bytesText(bytes) {
 async function detect() {
   const options = settings.options;
   await whileBusy(async (signal) => {
-    const { body, roundTripMs } = await send(file, options, settings.bodyForm, { accept: "application/json", signal });
+    const { body, roundTripMs } = await send(file, options, settings.bodyForm, { ...asking("application/json"), signal });
     const reply = await parse(body);
     // A format that the browser cannot show can still be one that the server reads: boxes on an empty frame.
     if (!(await shown)) showFrame(reply.image.width, reply.image.height, false);
     if (!signal.aborted) showReply(reply, options, roundTripMs);
   });
+}
+
+function asking(type) {
+  return { headers: { Accept: type, ...keyHeaders() } };
 }
 
 async function parse(body) {
@@ -82,7 +87,7 @@ async function parse(body) {
 
 async function download() {
   await whileBusy(async (signal) => {
-    const { body } = await send(file, settings.options, settings.bodyForm, { accept: "image/jpeg", signal });
+    const { body } = await send(file, settings.options, settings.bodyForm, { ...asking("image/jpeg"), signal });
     const address = URL.createObjectURL(body);
     el("a", { href: address, download: annotatedName(file.name) }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
@@ -120,6 +125,8 @@ function showProblem(problem) {
   const place = byId("problem");
   place.hidden = !problem;
   settings.blame(problem?.field ?? null);
+  askForKey(problem?.status);
+  showCommand();
   if (!problem) return;
   overlay.clear();
   ANSWERS.forEach((id) => { byId(id).hidden = true; });
@@ -142,6 +149,7 @@ function showCommand() {
     fileName: file?.name || "picture.jpg",
     contentType: file ? mediaType(file) : "image/jpeg",
     asPicture: byId("as-picture").checked,
+    withKey: keyWanted(),
   });
 }
 
@@ -169,6 +177,7 @@ function wireCanvas() {
 
 wirePicking();
 wireCanvas();
+wireKeyForm(detect);
 byId("again").addEventListener("click", detect);
 byId("download").addEventListener("click", download);
 byId("as-picture").addEventListener("change", showCommand);

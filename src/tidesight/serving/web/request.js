@@ -51,17 +51,17 @@ const BUILDERS = {
 };
 
 /**
- * Send `file` in the body form `form` and wait for the whole reply.
+ * Send `file` in the body form `form`, with `headers` beside the form's own, and wait for the whole reply.
  *
  * Returns `{response, body, roundTripMs}` with `body` a Blob; throws a `Problem` for anything but success,
  * and an `AbortError` when `signal` fires. Encoding the body is not part of the round trip.
  */
-export async function send(file, options, form, { accept, signal }) {
+export async function send(file, options, form, { headers: asked, signal }) {
   const { url, headers, body } = await BUILDERS[form](file, options).catch((error) => {
     throw new Problem({ title: "The file cannot be read", detail: `${file.name}: ${error.message}` });
   });
   const start = performance.now();
-  const response = await reach(url, { method: "POST", headers: { ...headers, Accept: accept }, body, signal });
+  const response = await reach(url, { method: "POST", headers: { ...headers, ...asked }, body, signal });
   const reply = await response.blob();
   const roundTripMs = performance.now() - start;
   if (!response.ok) throw await problemFrom(response, await reply.text());
