@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
     "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),
     "quantize": ("tidesight.commands.quantize", "Make an INT8 model, if its AP holds."),
+    "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
 }
 
 

@@ -1,0 +1,1 @@
+"""How many instances there should be: rules that take the time as an argument and hold no state."""
