@@ -22,6 +22,7 @@ COMMANDS = {
     "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),
     "quantize": ("tidesight.commands.quantize", "Make an INT8 model, if its AP holds."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
+    "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
 }
 
 

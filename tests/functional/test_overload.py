@@ -296,7 +296,11 @@ def test_beyond_the_limit_of_connections_only_probes_are_answered(small: Server)
             assert b"\r\nconnection: close" in head
             assert b"\r\nretry-after: 1" in head
             assert json.loads(body)["id"] == "mine"
-        assert metrics(small)['tidesight_refused_total{reason="connections"}'] == 2
+        behind_a_probe = exchange(small, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + post())
+        assert behind_a_probe.startswith(b"HTTP/1.1 200")
+        assert behind_a_probe.count(b"HTTP/1.1 ") == 1
+        now = metrics(small)
+        assert now['tidesight_refused_total{reason="connections"}'] == now[answered(503)] == 2
         connections[0].socket.sendall(post())
         assert connections[0].answer()[0] == 200  # who was there before is served
     with Connection(small, post()) as connection:
@@ -315,7 +319,7 @@ def test_beyond_the_reserve_a_connection_is_closed_and_silence_does_not_hold_the
 def test_thousands_of_idle_and_slow_connections_take_little_and_leave_probes_alone(tmp_path: Path) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(2500, soft - 300 if soft != resource.RLIM_INFINITY else 2500) // 2
-    server = start_server(tmp_path, "--engine", "fake", "--model", "fake", "--body-timeout-s", "2")
+    server = start_server(tmp_path, "--engine", "fake", "--model", "fake", "--body-timeout-s", "5")
     before = resident_bytes(server)
     with crowd(server, count, post(body=b"\xff", length=1_000_000)) as slow_bodies, crowd(server, count):
         wait_until_healthy(server)
@@ -336,11 +340,29 @@ def test_thousands_of_idle_and_slow_connections_take_little_and_leave_probes_alo
     assert "Traceback" not in server.log.read_text()
 
 
-def test_of_very_many_requests_in_one_packet_the_first_are_answered(slow: Server) -> None:
-    received = exchange(slow, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 5000)
+def test_a_connection_that_asks_nothing_is_closed_without_a_word_but_kept_between_requests(slow: Server) -> None:
+    with Connection(slow, b"\r\n") as connection:
+        started = time.monotonic()
+        assert connection.answer()[0] == 0
+        assert 0.5 < time.monotonic() - started < LIMIT_S / 2
+    with Connection(slow) as connection:
+        for _ in range(2):
+            connection.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.answer()[0] == 200
+            time.sleep(1.5)  # longer than the time for a body
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"200"), (post(HURRIED, body=b""), b"429")],
+)
+def test_of_very_many_requests_in_one_packet_the_first_are_answered(
+    slow: Server, request_bytes: bytes, status: bytes
+) -> None:
+    received = exchange(slow, request_bytes * 2000)
     answers = Counter(re.findall(rb"HTTP/1.1 (\d+)", received))
-    assert set(answers) == {b"200"}
-    assert 10 < answers[b"200"] < 100
+    assert set(answers) == {status}
+    assert 10 < answers[status] < 100
 
 
 def test_who_does_not_take_its_answers_is_hung_up_on(fake_server: Server) -> None:

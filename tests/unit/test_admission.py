@@ -188,12 +188,28 @@ def test_a_freak_that_was_done_in_no_time_is_not_believed_for_ever() -> None:
         admission.admit(0.05)
 
 
+def test_a_pause_after_a_doubt_does_not_make_everything_expire() -> None:
+    admission = Admission(workers=1, max_queue=8, service_s=0.03)
+    with pytest.raises(Overloaded):
+        admission.admit(0.003)  # nothing could meet that: the quickest answer is doubted
+    admission.admit(10.0)
+    admission.finish(0.8, 0)  # the machine stood still
+    admission.admit(0.5)  # fits the estimate, so it must also be begun
+    assert admission.latest_start_s(0.5) > 0.3
+
+
+def test_whoever_is_just_let_in_may_be_begun_a_little_later() -> None:
+    admission = Admission(workers=1, max_queue=8, service_s=0.5)
+    admission.admit(0.5)
+    assert admission.latest_start_s(0.5) > 0.01
+
+
 def test_no_worker_begins_what_even_the_quickest_could_not_finish() -> None:
     admission = Admission(1, 10, service_s=0.1)
-    assert admission.latest_start_s(5.0) == pytest.approx(4.9)
+    assert admission.latest_start_s(5.0) == pytest.approx(5 - 0.09)
     admission.admit(1)
     admission.finish(0.04, worker=0)
-    assert admission.latest_start_s(5.0) == pytest.approx(4.96)
+    assert admission.latest_start_s(5.0) == pytest.approx(5 - 0.036)
 
 
 def learn(admission: Admission, ratio: float, times: int) -> float:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -185,6 +186,38 @@ def test_a_file_that_is_spoilt_keeps_the_old_keys_and_says_so_once(
     file.write_text(OTHER)
     clock.advance(1.5)
     assert keys.allows(plain(OTHER)), "and a good one is taken up again"
+
+
+def test_a_file_that_could_not_be_read_is_read_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever was in the way: it may leave the file's stamp as it is."""
+    file, clock = tmp_path / "keys", ManualClock()
+    file.write_text(KEY)
+    keys = ApiKeys(file=file, clock=clock)
+    file.write_text(f"{OTHER}\n")
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        for _ in range(3):
+            clock.advance(1.5)
+            assert keys.allows(plain(KEY))
+    assert caplog.text.count("Permission denied") == 1
+    clock.advance(1.5)
+    assert keys.allows(plain(OTHER))
+    assert not keys.allows(plain(KEY))
+
+
+def test_other_permissions_are_another_stamp(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY)
+    before = api_keys._stamp(file)
+    time.sleep(0.02)  # a file system's clock may tick no more often
+    file.chmod(0o600)
+    assert api_keys._stamp(file) != before
 
 
 BAD_KEYS = {

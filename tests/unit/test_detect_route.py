@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from time import perf_counter
 
 import httpx
 import numpy as np
@@ -138,3 +139,16 @@ def test_a_result_gets_a_moment_to_be_stored_even_when_its_work_took_all_the_tim
     response, _ = store(slow, _SlowStore(0.01), timeout_ms=100)
     slow.stop()
     assert response.status_code == 200
+
+
+def test_a_request_that_no_worker_comes_to_is_answered_when_its_time_is_over() -> None:
+    stuck = WorkerPool([Detector.open(Path("fake"), engine="fake")])  # never started
+    started = perf_counter()
+    response, metrics = store(stuck, _SlowStore(0), timeout_ms=200)
+    assert 0.1 < perf_counter() - started < 5
+    assert (response.status_code, response.json()["title"]) == (429, "Overloaded")
+    assert 'tidesight_refused_total{reason="expired"} 1.0' in metrics
+    assert "tidesight_requests_in_flight 0.0" in metrics
+    assert stuck.oldest_queued_age_s(perf_counter()) == 0
+    stuck.start()
+    stuck.stop()  # what is still queued does no harm

@@ -47,10 +47,10 @@ class _Wire(asyncio.Transport):
     abort = close
 
 
-def overloaded(*, keys: str = "", ready: bool = True) -> Instance:
+def overloaded(*, keys: str = "", ready: bool = True, limits: ServingLimits | None = None) -> Instance:
     """An instance whose one worker has an hour of work before it."""
     detector = Detector.open(Path("fake"), engine="fake")
-    instance = Instance(ServingLimits(), None, Telemetry(), ApiKeys(keys))  # type: ignore[arg-type]  # stores nothing
+    instance = Instance(limits or ServingLimits(), None, Telemetry(), ApiKeys(keys))  # type: ignore[arg-type]  # stores nothing
     if ready:
         admission = Admission(1, 10, service_s=3600)
         admission.in_flight = 1
@@ -63,8 +63,8 @@ def request(*headers: Header, start: bytes = b"POST /v1/detect HTTP/1.1", kind: 
     return start + b"\r\n" + b"".join(b"%b: %b\r\n" % line for line in lines) + b"\r\nbody"
 
 
-def written_at_once(instance: Instance, *pieces: bytes) -> bytes:
-    """What the protocol writes while it is handed bytes, before the loop runs anything."""
+def written_at_once(instance: Instance, *pieces: bytes, taken: bool = True) -> bytes:
+    """What the protocol writes while it is handed bytes, before the loop runs anything; are the answers `taken`?"""
 
     async def main() -> bytes:
         config = uvicorn.Config(create_app(instance), http=HttpProtocol, ws="none", lifespan="off", log_config=None)
@@ -73,6 +73,8 @@ def written_at_once(instance: Instance, *pieces: bytes) -> bytes:
         state.default_headers = [(b"date", b"today")]
         protocol = HttpProtocol(config, state, {})
         protocol.connection_made(wire)
+        if not taken:
+            protocol.pause_writing()
         for piece in pieces:
             protocol.data_received(piece)
         written = wire.written
@@ -145,3 +147,37 @@ def draining(instance: Instance) -> Instance:
 
 def test_behind_a_request_that_is_being_answered_it_waits_its_turn() -> None:
     assert written_at_once(overloaded(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + request()) == b""
+
+
+def test_of_very_many_in_one_packet_a_few_are_refused_before_the_loop_does_anything_else() -> None:
+    few = written_at_once(overloaded(), request() * 2000).count(b"HTTP/1.1 ")
+    assert 1 <= few <= 8
+    assert written_at_once(overloaded(), *[request()] * 20).count(b"HTTP/1.1 429") == 20  # packets by themselves
+
+
+def test_who_does_not_take_its_answers_is_refused_by_the_route_which_waits() -> None:
+    assert written_at_once(overloaded(), request(), taken=False) == b""
+
+
+PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def one_too_many() -> Instance:
+    """Its every connection is beyond the limit."""
+    return overloaded(limits=ServingLimits(max_connections=0))
+
+
+def test_a_connection_too_many_is_answered_once_whatever_it_sends() -> None:
+    instance = one_too_many()
+    written = written_at_once(instance, request() * 10 + PROBE + b"no HTTP")
+    assert written.startswith(b"HTTP/1.1 503")
+    assert written.count(b"HTTP/1.1 ") == 1
+    text = instance.telemetry.exposition().decode()
+    assert 'tidesight_requests_total{status="503"} 1.0' in text
+    assert 'tidesight_refused_total{reason="connections"} 1.0' in text
+
+
+def test_on_a_connection_too_many_nothing_is_written_in_place_of_the_answer_to_a_probe() -> None:
+    instance = one_too_many()
+    assert written_at_once(instance, PROBE + request()) == b""
+    assert "tidesight_refused_total{" not in instance.telemetry.exposition().decode()

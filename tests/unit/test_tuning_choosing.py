@@ -116,6 +116,12 @@ def test_each_engines_best_layout() -> None:
     assert best_layouts([slow, broken, fast, other]) == [fast, other]
 
 
+def test_layouts_are_compared_within_a_precision() -> None:
+    baseline = row(90, engine="openvino", precision="bf16", workers=2)
+    slow, fast = row(40, engine="openvino", workers=2), row(50, engine="openvino", workers=1)
+    assert best_layouts([baseline, slow, fast]) == [baseline, fast]
+
+
 def test_finalists_are_the_baseline_and_the_fastest() -> None:
     rows = [row(10), row(50), row(70), row(60), row(80, note="lost"), row(90, accuracy=None)]
     assert [one.speed for one in finalists(rows, 2)] == [10, 70, 60]

@@ -130,6 +130,10 @@ def tampered(folder: Path, made: Path) -> None:
         (edited(plan={"surprise": 1}), "TypeError"),
         (edited(more=1), "TypeError"),
         (edited(file=3), "wrong kind"),
+        (edited(engine="own.module:load"), "unknown engine 'own.module:load'"),
+        (edited(engine=["fake"]), "TypeError"),
+        (edited(precision="fp16"), "unknown precision 'fp16'"),
+        (edited(plan={"precision": "fp16"}), "unknown precision 'fp32' or 'fp16'"),
         (edited(engine="openvino", engine_version="2019.1"), "measured with openvino 2019.1"),
         (edited(file="../../etc/passwd"), "is not there, or is another"),
         (edited(file="absent.onnx"), "is not there, or is another"),
@@ -153,6 +157,21 @@ def test_a_broken_file_is_replaced(model: Path, folder: Path) -> None:
     (folder / saved.FILE).write_text("{")
     saved.save(folder, choice_for(model))
     assert saved.find(folder, model) == choice_for(model)
+
+
+def test_a_malformed_choice_takes_no_other_with_it(model: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saved.save(folder, choice_for(model, key=Key("another", "cpu", 2.0)))
+    saved.save(folder, choice_for(model))
+    edited(plan={"surprise": 1})(folder, model)
+    assert saved.find(folder, model) == choice_for(model)
+    assert len(caplog.records) == 1
+    edited(workers=5)(folder, model)
+    edited(plan={})(folder, model)
+    content = json.loads((folder / saved.FILE).read_text())
+    content["choices"].append("nonsense")
+    (folder / saved.FILE).write_text(json.dumps(content))
+    saved.save(folder, choice_for(model, workers=7))
+    assert sorted(one.workers for one in saved.read(folder)) == [5, 7]
 
 
 def test_serve_looks_for_the_file_that_is_written(model: Path, folder: Path) -> None:

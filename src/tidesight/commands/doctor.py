@@ -1,17 +1,20 @@
 """`tidesight doctor`: is this machine, this installation, this model fit to serve?"""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from tidesight.commands.model_check import Check, check_model
 from tidesight.errors import ConfigError
-from tidesight.settings import ServeSettings, serve_settings
+from tidesight.settings import ServeSettings, serve_settings, tuned_folder
+
+if TYPE_CHECKING:
+    from tidesight.tuning.saved import Choice
 
 _PACKAGES = {"onnxruntime": True, "opencv-python-headless": True, "numpy": True, "uvicorn": True, "openvino": False}
 _LEAST_MEMORY_BYTES = 256 * 2**20
@@ -22,20 +25,22 @@ def doctor(
     model: Annotated[Path | None, typer.Option(help="ONNX file to check (default: the embedded model).")] = None,
     labels: Annotated[Path | None, typer.Option(help="File with one class name per line.")] = None,
     picture: Annotated[Path | None, typer.Option(help="A picture in which the model should find something.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    engine: Annotated[str | None, typer.Option(help="auto, onnxruntime or openvino. (default: auto)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check CPU quota, memory, engines and a model; exit code 1 when something is wrong.
 
-    What else an instance would be set to is taken from the environment, as `tidesight serve` does.
+    What is not given is taken from the environment, and a tuned choice is used, as `tidesight serve` does.
     """
-    settings = serve_settings({"model": str(model) if model else None, "engine": None if engine == "auto" else engine})
+    flags = {"model": model and str(model), "labels": labels and str(labels), "engine": engine}
+    settings = serve_settings(flags)
+    choice = _tuned_choice(settings)
     checks = [
         *_machine(),
-        *_instance(settings),
+        *_instance(_as_tuned(settings, choice)),
         *_packages(),
-        *_tuned(model, engine),
-        *check_model(model, labels, picture, engine),
+        _tuned(settings, choice),
+        *_model(settings, choice, picture),
     ]
     wrong = any(check.verdict == "wrong" for check in checks)
     if json:
@@ -86,14 +91,38 @@ def _packages() -> Iterator[Check]:
     yield Check("engine", "ok", f"auto is {fastest_installed()}")
 
 
-def _tuned(model: Path | None, engine: str) -> Iterator[Check]:
+def _tuned_choice(settings: ServeSettings) -> "Choice | None":
+    """What an instance would run by; an engine that is named wins over it."""
     from tidesight.detection.embedded import embedded_model
-    from tidesight.settings import tuned_folder
     from tidesight.tuning.saved import find
 
-    choice = find(tuned_folder(), model or embedded_model())
-    unused = "" if engine == "auto" else f"; not used with --engine {engine}"
-    yield Check("tuned", "ok", "nothing; see tidesight tune" if choice is None else choice.describe() + unused)
+    if settings.engine != "auto":
+        return None
+    return find(tuned_folder(), Path(settings.model) if settings.model else embedded_model())
+
+
+def _as_tuned(settings: ServeSettings, choice: "Choice | None") -> ServeSettings:
+    if choice is None:
+        return settings
+    return replace(settings, engine=choice.engine, workers=settings.workers or choice.workers)
+
+
+def _tuned(settings: ServeSettings, choice: "Choice | None") -> Check:
+    if settings.engine != "auto":
+        return Check("tuned", "ok", f"not looked for: the engine is set to {settings.engine}")
+    return Check("tuned", "ok", "nothing; see tidesight tune" if choice is None else choice.describe())
+
+
+def _model(settings: ServeSettings, choice: "Choice | None", picture: Path | None) -> Iterator[Check]:
+    """The file, engine and plan that an instance would run."""
+    from tidesight.detection.engines import DEFAULT_PLAN
+
+    path = Path(settings.model) if settings.model else None
+    if choice is not None and choice.file:
+        path = tuned_folder() / choice.file
+    labels = Path(settings.labels) if settings.labels else None
+    plan = DEFAULT_PLAN if choice is None else choice.plan
+    yield from check_model(path, labels, picture, _as_tuned(settings, choice).engine, plan)
 
 
 def _print(checks: list[Check], wrong: bool) -> None:

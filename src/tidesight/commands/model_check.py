@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tidesight.detection.engines import DEFAULT_PLAN, RunPlan
 from tidesight.errors import ModelError, TidesightError
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ class Check:
     seen: str
 
 
-def check_model(model: Path | None, labels: Path | None, picture: Path | None, engine: str = "auto") -> Iterator[Check]:
+def check_model(
+    model: Path | None, labels: Path | None, picture: Path | None, engine: str = "auto", plan: RunPlan = DEFAULT_PLAN
+) -> Iterator[Check]:
     """Load a model, run it on made-up pictures and, when given, on a real one."""
     from tidesight.detection.detector import Detector
 
     try:
-        detector = Detector.open(model, engine=engine, labels=labels)
+        detector = Detector.open(model, engine=engine, labels=labels, plan=plan)
         with _engine_errors():
             detector.warm_up()
     except TidesightError as error:

@@ -1,5 +1,6 @@
 """`tidesight tune`: measure how a model runs best on this machine, and let `serve` use it."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tidesight.errors import ConfigError, DataError
+from tidesight.errors import ConfigError, DataError, ModelError
 from tidesight.settings import assets_folder, tuned_folder
 
 
@@ -41,8 +42,10 @@ def tune(
     from tidesight.detection.embedded import embedded_model
 
     source, folder = model or embedded_model(), tuned_folder()
-    if plot is not None and plot.suffix not in (".svg", ".html"):
-        raise ConfigError(f"--plot: expected a file ending in .svg or .html, got {plot.name}", field="plot")
+    if not source.is_file():
+        raise ModelError(f"no model file {source}")
+    if plot is not None:
+        _check_plot(plot)
     if show or forget:
         _manage(source, folder, forget)
         return
@@ -54,26 +57,49 @@ def tune(
 
     wishes = Wishes(_names(engines), _names(precisions), _numbers("sizes", sizes), _numbers("workers", workers))
     bounds = Bounds(p99_ms, max_ap_drop)
-    with _progress() as say, TemporaryDirectory() as scratch:
-        session = Session(source, data or _at_hand(Path(scratch)), Path(scratch), pictures, say)
-        space = session.space(wishes)
-        outcome = session.search(space, seconds).run(bounds, Effort(rounds))
+    with TemporaryDirectory() as scratch:
+        with _progress() as say:
+            session = Session(source, data or _at_hand(Path(scratch)), Path(scratch), pictures, say)
+            space = session.space(wishes)
+            outcome = session.search(space, seconds).run(bounds, Effort(rounds))
         report = Report(outcome, space, session.stick, bounds, source.stem)
+        report.print(as_json)  # first: what took minutes to measure is not lost when a file cannot be written
         if outcome.chosen is not None and not no_save:
             today = datetime.now(UTC).date().isoformat()
-            session.save(outcome.chosen, outcome, folder, report.conditions(), today)
+            with _writing(folder, "set TIDESIGHT_TUNED to another folder"):
+                session.save(outcome.chosen, outcome, folder, report.conditions(), today)
     if plot is not None:
-        plot.write_text(report.plot(page=plot.suffix == ".html"), encoding="utf-8")
-    report.print(as_json)
+        with _writing(plot, "give another with --plot"):
+            plot.write_text(report.plot(page=plot.suffix == ".html"), encoding="utf-8")
     if outcome.chosen is not None and not no_save and not as_json:
         print(f"Saved in {folder}; tidesight serve uses it while its engine is auto.")
+
+
+def _check_plot(plot: Path) -> None:
+    """Before minutes of measuring: a plot can be written there."""
+    if plot.suffix not in (".svg", ".html"):
+        raise ConfigError(f"--plot: expected a file ending in .svg or .html, got {plot.name}", field="plot")
+    if not plot.parent.is_dir():
+        raise ConfigError(f"--plot: no folder {plot.parent}", field="plot")
+    if plot.is_dir() or not os.access(plot if plot.exists() else plot.parent, os.W_OK):
+        raise ConfigError(f"--plot: cannot write {plot}", field="plot")
+
+
+@contextmanager
+def _writing(path: Path, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; {advice}") from None
 
 
 def _manage(source: Path, folder: Path, forget: bool) -> None:
     from tidesight.tuning import saved
 
     if forget:
-        print(f"removed {saved.forget(folder, saved.sha256(source))} choices for {source.name}")
+        with _writing(folder / saved.FILE, "it keeps its choices"):
+            removed = saved.forget(folder, saved.sha256(source))
+        print(f"removed {removed} choices for {source.name}")
         return
     choice = saved.find(folder, source)
     print(f"nothing is saved for {source.name} on this machine" if choice is None else choice.describe())

@@ -22,7 +22,9 @@ from tidesight.errors import Overloaded
 
 _SMOOTHING = 0.1  # weight of the newest service time
 _OUTLIER = 5.0  # one slow picture counts at most this many times the current estimate
-_DOUBT = 0.9  # how far one refusal while a worker is free lowers the idea of the quickest answer
+_DOUBT = (
+    0.9  # how far one refusal while a worker is free lowers the idea of the quickest answer, and how far it is trusted
+)
 _FORGETTING = 1.01  # the quickest answer is forgotten by so much with every answer
 _LATE_SHARE = 0.02  # the margin is one that this share of the admitted overruns
 _MARGIN_STEP = 0.1
@@ -70,7 +72,8 @@ class Admission:
 
     def latest_start_s(self, expires_at_s: float) -> float:
         """When a worker must begin, at the latest, for an answer by `expires_at_s` to be possible at all."""
-        return expires_at_s - self._quickest_s
+        # With some slack: whoever was let in by these figures must not miss them by the time it takes to begin.
+        return expires_at_s - _DOUBT * min(self._quickest_s, self.service_s)
 
     def admit(self, deadline_s: float) -> float:
         """Take a request in, whose body is there; `finish` must follow.
@@ -127,10 +130,11 @@ class Admission:
         self.in_flight -= 1
         if service_s is not None and worker is not None:
             # A request let in to see replaces what was doubted; any other can only show that it goes quicker.
-            self._quickest_s = service_s if self._doubted else min(self._quickest_s * _FORGETTING, service_s)
-            self._doubted = False
             known_s = self._service_s[worker]
-            self._service_s[worker] += _SMOOTHING * (min(service_s, _OUTLIER * known_s) - known_s)
+            seen_s = min(service_s, _OUTLIER * known_s)
+            self._quickest_s = seen_s if self._doubted else min(self._quickest_s * _FORGETTING, seen_s)
+            self._doubted = False
+            self._service_s[worker] += _SMOOTHING * (seen_s - known_s)
 
     def learn_wait(self, predicted_s: float, took_s: float) -> None:
         """Learn how far a prediction was off.

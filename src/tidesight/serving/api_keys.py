@@ -49,6 +49,7 @@ class ApiKeys:
         self._own = _digests(_listed(keys), "api_keys") if keys else frozenset()
         self._digests = self._own
         self._seen = _stamp(file) if file else None
+        self._told: tuple[int, ...] | None = None  # the stamp that was last complained about
         self._look_again_s = self._clock.now_s() + _LOOK_EVERY_S
         if file:
             self._digests = self._own | _read(file)
@@ -82,15 +83,19 @@ class ApiKeys:
         if self._file is None or now_s < self._look_again_s:
             return
         self._look_again_s = now_s + _LOOK_EVERY_S
-        stamp = _stamp(self._file)
+        stamp = _stamp(self._file)  # before the file is read: what is written meanwhile is seen next time
         if stamp == self._seen:
             return
-        self._seen = stamp  # taken before the file is read: what is written meanwhile is seen next time
         try:
             self._digests = self._own | _read(self._file)
-        except ConfigError as error:
-            log.warning("%s; the API keys stay as they were", error.detail)
+        except (
+            ConfigError
+        ) as error:  # tried again at the next look: what was in the way may leave no trace in the stamp
+            if stamp != self._told:
+                log.warning("%s; the API keys stay as they were", error.detail)
+            self._told = stamp
         else:
+            self._seen = stamp
             log.info("the API keys were read again: %d", len(self._digests))
 
 
@@ -106,12 +111,12 @@ def _presented(headers: Headers) -> Iterable[bytes]:
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
-    """Differs when the file was written or replaced; behind a symbolic link, the file it leads to."""
+    """Differs when the file was written, replaced or given other permissions; a symbolic link is followed."""
     try:
         found = file.stat()
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def _read(file: Path) -> frozenset[bytes]:

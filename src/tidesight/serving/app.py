@@ -9,6 +9,7 @@ GET  /openapi.json, /docs, /    openapi.py and the pages in web/
 Before any of them, api_keys.py: the first two need a key where there are keys, and so does whatever is added.
 """
 
+from contextlib import suppress
 from time import perf_counter
 
 import msgspec
@@ -91,11 +92,12 @@ async def readyz(request: Request) -> Response:
 async def show_metrics(request: Request) -> Response:
     """All metrics, the moment's queue among them."""
     instance: Instance = request.app.state.instance
-    if instance.state is not State.STARTING:
-        admission = instance.ready.admission
+    with suppress(Unavailable):  # no model yet, whatever the state: a drain may begin during the start
+        ready = instance.ready
+        admission = ready.admission
         instance.telemetry.set(metrics.IN_FLIGHT, admission.in_flight)
         instance.telemetry.set(metrics.QUEUE_LENGTH, admission.queued)
-        instance.telemetry.set(metrics.QUEUE_OLDEST, instance.ready.workers.oldest_queued_age_s(perf_counter()))
+        instance.telemetry.set(metrics.QUEUE_OLDEST, ready.workers.oldest_queued_age_s(perf_counter()))
         instance.telemetry.set(metrics.PREDICTED_WAIT, admission.predicted_wait_s())
     instance.telemetry.set(metrics.CONNECTIONS, instance.connections())
     instance.telemetry.set(metrics.BODY_BYTES, instance.bodies.held_bytes)

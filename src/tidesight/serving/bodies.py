@@ -87,7 +87,9 @@ def _from_json(body: bytes, query: Mapping[str, str]) -> ParsedBody:
         name = next(iter(query))
         raise InvalidOption("with a JSON body, options go into the body, not the query", field=name[:80])
     request = _checked(lambda: _JSON.decode(body))
-    return ParsedBody(decode_base64(bytes(request.image)), request)
+    image = decode_base64(bytes(request.image))
+    request.image = msgspec.Raw()  # the options live on until the answer; the body they came in must not
+    return ParsedBody(image, request)
 
 
 def _from_multipart(body: bytes, content_type: str, query: Mapping[str, str]) -> ParsedBody:

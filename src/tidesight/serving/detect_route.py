@@ -83,15 +83,9 @@ async def _answer(request: Request, instance: Instance, record: RequestRecord) -
     check_head(request.headers)
     expires_at_s = started + deadline_s(request.headers, instance.limits.deadline_s)
     ready.admission.check(expires_at_s - started)  # before the body is read; an upload takes no place in the queue
-    with instance.bodies.holding() as held:
-        body = await _read_body(request, instance.limits, held, expires_at_s)
-        instance.telemetry.count(metrics.RECEIVED_BYTES, amount=len(body))
-        body_s = perf_counter() - started
-        job = _job(request, instance, body, expires_at_s)
-        finding = await _work(request, ready, job)
+    finding, timings_s = await _find(request, instance, started, expires_at_s)
     hold_answer(request.scope, finding.annotated_jpeg)
     reply = _reply(ready, finding, finding.parameters.id or record.request_id)
-    timings_s = {"body": body_s, "queue": job.queue_s, **finding.timings_s}
     reply.timings_ms = _milliseconds(timings_s)
     if finding.parameters.store:
         storing = perf_counter()
@@ -105,6 +99,19 @@ async def _answer(request: Request, instance: Instance, record: RequestRecord) -
     return _response(request, reply, finding)
 
 
+async def _find(
+    request: Request, instance: Instance, started: float, expires_at_s: float
+) -> tuple[Finding, dict[str, float]]:
+    """Read the body and have it worked on, with the seconds of each stage; the body is gone when this returns."""
+    with instance.bodies.holding() as held:
+        body = await _read_body(request, instance.limits, held, expires_at_s)
+        instance.telemetry.count(metrics.RECEIVED_BYTES, amount=len(body))
+        body_s = perf_counter() - started
+        job = _job(request, instance, body, expires_at_s)
+        finding = await _work(request, instance.ready, job)
+    return finding, {"body": body_s, "queue": job.queue_s, **finding.timings_s}
+
+
 async def _work(request: Request, ready: Ready, job: Job[Finding]) -> Finding:
     """Let a worker do the job, when it can in time and the caller waits for it."""
     caller: Caller = request.scope.get(SCOPE_KEY) or Caller()
@@ -113,6 +120,8 @@ async def _work(request: Request, ready: Ready, job: Job[Finding]) -> Finding:
     admission, expires_at_s = ready.admission, job.expires_at_s
     predicted_s = admission.admit(expires_at_s - perf_counter())
     job.expires_at_s = admission.latest_start_s(expires_at_s)  # begun later it would be done for nobody
+    in_time_s = expires_at_s - perf_counter()
+    expiry = asyncio.get_running_loop().call_later(in_time_s, _drop, job)  # workers that are stuck come to nothing
     try:
         with caller.watched(lambda: _drop(job)):
             ready.workers.submit(job)
@@ -120,9 +129,13 @@ async def _work(request: Request, ready: Ready, job: Job[Finding]) -> Finding:
     except asyncio.CancelledError:
         if caller.gone:
             raise ClientDisconnect from None
+        if job.work is _nobody_waits:
+            job.queue_s = perf_counter() - job.submitted_s
+            raise Overloaded("the deadline passed in the queue", None, 1.0, reason="expired") from None
         raise
     finally:
-        if job.queue_s:  # a worker came to it
+        expiry.cancel()
+        if job.queue_s:  # a worker came to it, or none did in time
             admission.learn_wait(predicted_s, perf_counter() - job.submitted_s)
         admission.finish(job.service_s, job.worker)
     if caller.gone:
@@ -131,14 +144,14 @@ async def _work(request: Request, ready: Ready, job: Job[Finding]) -> Finding:
 
 
 def _drop(job: Job[Finding]) -> None:
-    """Its caller left: unless a worker is at it already, its place in the queue and its body are free at once."""
+    """Nobody waits for it: unless a worker is at it already, its place in the queue and its body are free at once."""
     if not job.queue_s:
         job.answer.cancel()
         job.work = _nobody_waits
 
 
 def _nobody_waits(_: Detector) -> Finding:
-    raise Unavailable("the caller left")
+    raise Unavailable("the caller left, or its time is over")
 
 
 def _job(request: Request, instance: Instance, body: bytes, expires_at_s: float) -> Job[Finding]:
@@ -248,12 +261,14 @@ async def _store(instance: Instance, reply: DetectReply, finding: Finding, timeo
     try:
         async with asyncio.timeout(timeout_s):
             urls = await instance.results.put(reply.id, now, finding.annotated_jpeg, msgspec.json.encode(reply))
-    except StoreError:
+    except StoreError as error:
         instance.telemetry.count(metrics.STORED, "failed")
+        log.warning("a result was not stored: %s", error.detail)
         raise
     except TimeoutError:
         instance.telemetry.count(metrics.STORED, "failed")
         detail = f"the store did not take the result within {timeout_s:.3g} s, what the deadline left; retry later"
+        log.warning("a result was not stored: %s", detail)
         raise StoreError(detail, retry_after_s=1.0) from None
     instance.telemetry.count(metrics.STORED, "stored")
     return ResultReply(urls.image_url, urls.detections_url)

@@ -47,6 +47,7 @@ def early_refusal(instance: Instance, head: Head) -> bytes | None:
 def no_more_connections(instance: Instance, head: Head) -> bytes:
     """The answer on a connection beyond the limit, counted: what follows a status line of 503."""
     instance.telemetry.count(metrics.REFUSED, "connections")
+    instance.telemetry.count(metrics.REQUESTS, "503")
     instance.recorder.refused(503)
     request_id = dict(head).get(b"x-request-id", b"").decode("latin-1")
     limit = instance.limits.max_connections

@@ -20,6 +20,7 @@ from tidesight.serving.schemas import Problem
 
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_PIPELINED = 32  # requests behind another on one connection; one packet could hold ten thousand
+_MAX_EARLY_REFUSALS = 8  # of one packet: written at once, one after another, while the event loop does nothing else
 _RESERVED = 32  # connections beyond the limit, for probes
 _RESERVED_PATIENCE_S = 1.0  # on one of those, so that silence cannot take them from the probes
 _PROBES = (b"/healthz", b"/readyz", b"/metrics")
@@ -43,6 +44,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     A head, chunk framing and trailers may together be 64 KiB larger than the body they belong to. A head, or
     the rest of a body that was refused, must arrive within the body's time limit, and an answer be taken in it.
+    The first request must begin in it, too; between requests there is the time of keep-alive.
     What is not HTTP is answered with problem details, as everything else is. There is no other protocol to
     upgrade to, so a request that offers one is answered as if it did not.
     """
@@ -56,22 +58,23 @@ class HttpProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._body_bytes = 0
         self._reserved = False
+        self._early_refusals = 0
         self._caller = Caller()
         self._plain_head = b""
         self._begun: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Close a connection on which no request ever comes, like one between requests; and one too many, at once."""
+        """Close a connection on which no request comes soon; and one too many, at once."""
         super().connection_made(transport)
         excess = len(self.connections) - self._instance.limits.max_connections
         if excess > _RESERVED:
             transport.close()
-        elif excess > 0:
+            return
+        if excess > 0:
             self._reserved = True
             self._patience_s = _RESERVED_PATIENCE_S
-            self._expect_soon()
-        else:
-            self._await_next_request()
+        # Nothing was asked, so nothing is answered: whoever asks in that moment would take it for its own.
+        self._impatience = self.loop.call_later(self._patience_s, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers with the connection, and what was being waited for."""
@@ -87,13 +90,13 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse; all that is not body counts as framing."""
         self._framing_bytes += len(data)
-        self._unset_keepalive_if_required()
+        self._early_refusals = 0
         try:
             self._parse(data)
         except httptools.HttpParserError:
             self.send_400_response("")
             return
-        if self._framing_bytes > _MAX_HEAD_BYTES + self._body_bytes and not self.transport.is_closing():
+        if self._framing_bytes > _MAX_HEAD_BYTES + self._body_bytes:
             self._refuse(431, "Head too large", f"the request's head is larger than {_MAX_HEAD_BYTES} bytes")
 
     def _parse(self, data: bytes) -> None:
@@ -110,8 +113,9 @@ class HttpProtocol(HttpToolsProtocol):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
 
     def on_message_begin(self) -> None:
-        """A request's first byte has come."""
+        """A request's first byte has come; line ends before it are none, and prolong nothing."""
         super().on_message_begin()
+        self._unset_keepalive_if_required()
         self.scope[SCOPE_KEY] = self._caller  # type: ignore[literal-required]
         self._framing_bytes = self._body_bytes = 0
         self._expect_soon()
@@ -122,7 +126,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._plain_head = self._head_without_upgrade()
             return
         self._be_patient()
-        if len(self.pipeline) >= _MAX_PIPELINED:
+        too_many = not self._is_idle() if self._reserved else len(self.pipeline) >= _MAX_PIPELINED
+        if too_many or self.transport.is_closing():
             raise ValueError("too many requests at a time")  # the parser stops: nothing after it is answered
         probe = self.url in _PROBES
         if self._reserved and not probe:
@@ -132,18 +137,23 @@ class HttpProtocol(HttpToolsProtocol):
             if self._reserved:
                 self.cycle.keep_alive = False
         else:
+            self._early_refusals += 1
             self._answer(429, refusal)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._begun = cycle
         super()._start_asgi_task(cycle, app)
 
+    def _is_idle(self) -> bool:
+        """Whether what is asked now would be answered next."""
+        return self.cycle is None or self.cycle.response_complete
+
     def _may_refuse(self) -> bool:
-        """Whether this asks for a detection and would be answered next, on a connection that stays."""
-        idle = self.cycle is None or self.cycle.response_complete
+        """Whether this asks for a detection and would be answered next, at once, on a connection that stays."""
+        at_once = self._early_refusals < _MAX_EARLY_REFUSALS and not self.flow.write_paused
         detects = self.url == b"/v1/detect" or self.url.startswith(b"/v1/detect?")
         stays = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
-        return idle and detects and stays and self.parser.get_method() == b"POST"
+        return at_once and self._is_idle() and detects and stays and self.parser.get_method() == b"POST"
 
     def _answer(self, status: int, rest: bytes) -> None:
         self.cycle = _Answered(keep_alive=not self._reserved)  # type: ignore[assignment]  # has what is asked of it
@@ -216,6 +226,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
         """Answer and close; a request that arrived in full before is answered first, and nothing after it."""
+        if self.transport.is_closing():
+            return
         current = self.cycle
         if current is not None and not current.more_body and not current.response_complete:
             current.keep_alive = False

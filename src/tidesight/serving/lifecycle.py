@@ -34,7 +34,7 @@ from tidesight.errors import ConfigError, ModelError
 from tidesight.logs import THREAD_NAME as LOG_THREAD
 from tidesight.serving.app import create_app
 from tidesight.serving.http_protocol import HttpProtocol
-from tidesight.serving.instance import Instance, Ready, State
+from tidesight.serving.instance import Instance, Ready
 
 log = logging.getLogger(__name__)
 _BACKLOG = 2048
@@ -122,6 +122,7 @@ class _Server(uvicorn.Server):
         self._lame_duck_s = settings.lame_duck_s
         self._failure: Exception | None = None
         self._broken = False
+        self._signalled = False  # which a drain is not: lost workers begin one, too
         self._hurried = False
         self.loader = threading.Thread(target=self._load_model, name="loader", daemon=True)
 
@@ -164,9 +165,10 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: unready now, drain after the lame-duck time. Second: leave at once."""
-        if self._instance.state is State.DRAINING:
+        if self._signalled:
             self._hurried = self.force_exit = self.should_exit = True
             return
+        self._signalled = True
         log.info("%s: draining", signal.Signals(sig).name)
         self._instance.drain()
         self.config.encoded_headers.append(_CLOSE)

@@ -158,6 +158,7 @@ class WorkerPool:
             while worker.is_free() and self._tokens.get():
                 worker.job = job = self._jobs.popleft()
                 _do(job, detector, worker.place)
+                del job  # its picture is not held until the next one comes
             worker.left = True
         except BaseException:  # `watch` sees that the thread has ended, whatever ended it
             log.critical("worker %d ends", worker.place, exc_info=True)

@@ -71,10 +71,12 @@ class Bounds:
 
 
 def best_layouts(rows: Sequence[Row]) -> list[Row]:
-    """The fastest row of each engine."""
-    engines = dict.fromkeys(row.candidate.engine for row in rows)
-    every = [[row for row in rows if row.candidate.engine == engine and row.speed] for engine in engines]
-    return [max(own, key=lambda row: row.best) for own in every if own]
+    """The fastest row of each engine in each precision: a baseline in BF16 says nothing of layouts in FP32."""
+    kinds: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.speed:
+            kinds.setdefault((row.candidate.engine, row.candidate.precision), []).append(row)
+    return [max(own, key=lambda row: row.best) for own in kinds.values()]
 
 
 def give_up_hopeless(rows: Sequence[Row], native_px: int) -> None:

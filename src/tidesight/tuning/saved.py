@@ -14,12 +14,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tidesight.detection.engines import RunPlan, cpu_facts
+from tidesight.detection.engines import ENGINES, RunPlan, cpu_facts
 from tidesight.resources import usable_resources
+from tidesight.tuning.candidates import PRECISIONS
 
 log = logging.getLogger(__name__)
 FILE = "choices.json"
 _VERSION = 1
+_PLAN_PRECISIONS = ("auto", "fp32", "bf16")
 _TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
@@ -101,16 +103,28 @@ def engine_version(engine: str) -> str:
 
 
 def read(folder: Path) -> list[Choice]:
-    """All choices in a folder; none when there is no such file.
+    """All choices in a folder that are well formed; none when there is no such file. One log line for the others.
 
     Raises:
         ValueError: the file cannot be read as such.
     """
+    choices, faults = [], []
+    for values in _entries(folder):
+        try:
+            choices.append(_choice(values))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            faults.append(f"{type(error).__name__}: {error}")
+    if faults:
+        log.warning("%d of the tuned choices in %s passed over: %s", len(faults), folder / FILE, faults[0])
+    return choices
+
+
+def _entries(folder: Path) -> list[Any]:
     try:
         found = json.loads((folder / FILE).read_bytes())
         if found["version"] != _VERSION:
             raise ValueError(f"version {found['version']!r}")
-        return [_choice(one) for one in found["choices"]]
+        return list(found["choices"])
     except FileNotFoundError:
         return []
     except (OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -121,6 +135,10 @@ def _choice(values: dict[str, Any]) -> Choice:
     choice = Choice(**values | {"key": Key(**values["key"]), "plan": RunPlan(**values["plan"])})
     whole = (choice.workers, choice.plan.threads_each, choice.plan.side_px or 1, choice.plan.margin_px or 0)
     texts = (choice.engine, choice.engine_version, choice.precision, choice.file, choice.file_sha256, choice.date)
+    if choice.engine not in ENGINES:  # any "module:attr" would be imported
+        raise ValueError(f"unknown engine {choice.engine!r}")
+    if choice.precision not in PRECISIONS or choice.plan.precision not in _PLAN_PRECISIONS:
+        raise ValueError(f"unknown precision {choice.precision!r} or {choice.plan.precision!r}")
     sound = all(type(number) is int and 0 <= number <= 65536 for number in whole) and choice.workers > 0
     if not sound or choice.plan.threads_each < 1 or not all(isinstance(text, str) for text in texts):
         raise ValueError("a choice with values of the wrong kind")

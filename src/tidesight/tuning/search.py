@@ -83,7 +83,7 @@ class Search:
             if not row.note and row not in best:
                 row.note = "another layout is faster"
         tried = {row.candidate for row in rows}
-        others = self._space.with_precisions(row.candidate for row in best)
+        others = dict.fromkeys(self._space.with_precisions(row.candidate for row in best))
         rows += self._look([one for one in others if one not in tried], "precisions")
         give_up_hopeless(rows, self._space.native_px)
         reference = self._add_accuracy(rows)

@@ -16,13 +16,14 @@ from tidesight.tuning.accuracy import Yardstick, accuracy, yardstick
 from tidesight.tuning.candidates import INT8, PRECISIONS, Candidate, Space, default_sides, inputs, layouts
 from tidesight.tuning.choosing import Row
 from tidesight.tuning.search import Outcome, Search
-from tidesight.tuning.trial import Measured, Task, run_trial
+from tidesight.tuning.trial import LOAD, Measured, Task, run_trial
 from tidesight.tuning.variants import Variants
 
 _ENGINES = ("onnxruntime", "openvino")
 _TIMED_PICTURES = 32
 _CALIBRATION_PICTURES = 64
-_LOADED_PICTURES = 100  # least number of latencies a round, of which a p99 needs many
+_LOADED_PICTURES = 100  # latencies aimed at in a round, of which a p99 needs many
+_MOST_LOADED_S = 60.0  # for them, however slow the model is
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Session:
             left_out.append(("other sizes", f"the model's input is {native}x{model.input_height_px}, not a square"))
         if not find_spec("onnx"):
             left_out.append(("int8 and other sizes", "onnx is not installed: pip install 'tidesight[train]'"))
-            precisions, sizes = {engine: ("fp32",) for engine in engines}, ()
+            sizes = ()
         elif sizes and (reason := self._cannot_open()):
             left_out.append(("other sizes", reason))
             sizes = ()
@@ -111,11 +112,11 @@ class Session:
 
     def search(self, space: Space, seconds: float) -> Search:
         """The search, which measures each candidate for so many seconds at saturation each time."""
+        rates_per_s: dict[Candidate, float] = {}  # as last measured beside whatever else the machine does
 
         def measure(candidate: Candidate, with_latencies: bool) -> Measured:
             self._trials += 1
-            loaded_s = max(seconds, _LOADED_PICTURES * seconds / 100) if with_latencies else 0.0
-            return run_trial(
+            found = run_trial(
                 Task(
                     str(self._variants.file(candidate)),
                     candidate.engine,
@@ -123,10 +124,12 @@ class Session:
                     candidate.workers,
                     self._timed,
                     seconds,
-                    2 * loaded_s,
+                    loaded_s(seconds, rates_per_s.get(candidate, 0.0)) if with_latencies else 0.0,
                     self._trials,
                 )
             )
+            rates_per_s[candidate] = found.per_s * (1 - found.disturbed)
+            return found
 
         return Search(space, measure, self._score, self._say)
 
@@ -176,12 +179,23 @@ class Session:
         return saved.save(folder, choice)
 
 
+def loaded_s(saturated_s: float, rate_per_s: float) -> float:
+    """Seconds under load for enough latencies: twice those at saturation, more for a slow candidate, within a bound.
+
+    Args:
+        saturated_s: Seconds at saturation.
+        rate_per_s: Pictures a second that it did there before; 0 when it is not known.
+    """
+    enough_s = _LOADED_PICTURES / (LOAD * rate_per_s) if rate_per_s else 0.0
+    return max(2 * saturated_s, min(enough_s, _MOST_LOADED_S))
+
+
 def _after_threads(plan: RunPlan) -> tuple[str, int | None, int | None]:
     return plan.precision, plan.side_px, plan.margin_px
 
 
 def _precisions(engine: str, wished: tuple[str, ...]) -> tuple[str, ...]:
-    able = {"fp32": True, "bf16": engine == "openvino" and cpu_has_bf16(), "int8": True}
+    able = {"fp32": True, "bf16": engine == "openvino" and cpu_has_bf16(), "int8": find_spec("onnx") is not None}
     wanted = {name for name, can in able.items() if can and name in (wished or able)} | {"fp32"}
     return tuple(name for name in PRECISIONS if (("int8" if name in INT8 else name) in wanted))
 

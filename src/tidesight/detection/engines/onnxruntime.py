@@ -6,7 +6,12 @@ the second session's load time and memory are saved (figures: `benchmarks/README
 one picture over more threads, which do not spin either.
 """
 
+import os
 from pathlib import Path
+
+# From 1.29 on the library reports usage to its maker unless told not to before it is imported; a server of somebody's
+# pictures does not, and its thread would be one more that a quota is shared with.
+os.putenv("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 

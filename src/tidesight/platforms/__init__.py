@@ -1,0 +1,1 @@
+"""What a platform is: when to scale, how long a start takes, where requests wait, what it costs; all sourced."""

@@ -1,0 +1,54 @@
+"""What a search is given to try, and for how long."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tidesight.tuning import session
+from tidesight.tuning.candidates import Candidate
+from tidesight.tuning.session import Session, Wishes, loaded_s
+from tidesight.tuning.trial import LOAD, Measured, Task
+
+
+def made(**attributes: Any) -> Session:
+    """A session that has read neither a model nor pictures."""
+    one = Session.__new__(Session)
+    model = SimpleNamespace(input_width_px=416, input_height_px=416)
+    vars(one).update(_detector=SimpleNamespace(model=model), _cpus=2, **attributes)
+    return one
+
+
+def test_without_onnx_only_int8_and_sizes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "find_spec", lambda name: None if name == "onnx" else object())
+    for name in ("cpu_has_bf16", "fastest_installed"):
+        monkeypatch.setattr(session, name, lambda: "openvino")
+    space = made().space(Wishes())
+    assert space.precisions == {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+    assert space.inputs == ()
+    assert [what for what, _ in space.left_out] == ["int8 and other sizes"]
+
+
+@pytest.mark.parametrize(
+    ("rate_per_s", "expected_s"),
+    [(0.0, 4.0), (1000.0, 4.0), (10.0, 100 / (LOAD * 10)), (0.1, 60.0)],
+)
+def test_a_slow_candidate_is_loaded_for_longer_within_a_bound(rate_per_s: float, expected_s: float) -> None:
+    assert loaded_s(2.0, rate_per_s) == pytest.approx(expected_s)
+    assert loaded_s(100.0, rate_per_s) == 200.0
+
+
+def test_the_time_under_load_follows_the_measured_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks: list[Task] = []
+
+    def run(task: Task) -> Measured:
+        tasks.append(task)
+        return Measured(20.0, (), 1, disturbed=0.5)
+
+    monkeypatch.setattr(session, "run_trial", run)
+    one = made(_trials=0, _timed=(), _say=print, _variants=SimpleNamespace(file=lambda candidate: "model.onnx"))
+    space = SimpleNamespace()
+    measure = one.search(space, 1.0)._measure  # type: ignore[arg-type]
+    measure(Candidate("onnxruntime"), False)
+    measure(Candidate("onnxruntime"), True)
+    assert [task.loaded_s for task in tasks] == [0.0, pytest.approx(100 / (LOAD * 10))]
