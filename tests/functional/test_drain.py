@@ -175,6 +175,7 @@ def test_a_rolling_restart_under_load_loses_nothing(tmp_path: Path) -> None:
     first, second = (start(folder) for folder in folders[:2])
     balancer = Balancer(first, second)
     balancer.start()
+    wait_until(lambda: min(balancer.served_by[first.url], balancer.served_by[second.url]) > 10)
     for old, folder in ((first, folders[2]), (second, folders[3])):
         new = start(folder)
         balancer.add(new)
