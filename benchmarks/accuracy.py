@@ -81,8 +81,7 @@ def _notes(manifest: Path) -> dict[str, str]:
 def _detectors(file: Path | None) -> list[Detector]:
     """One detector for each usable CPU."""
     threads = usable_resources().threads
-    first = Detector.open(file, engine="onnxruntime", threads=threads)
-    return [first, *(first.clone() for _ in range(threads - 1))]
+    return Detector.open(file, engine="onnxruntime", threads=threads).for_threads(threads)
 
 
 def detect(detectors: Sequence[Detector], dataset: Dataset, in_full: bool = False) -> list[Detections]:

@@ -29,16 +29,14 @@ def choice_for(model: Path | None) -> "Choice | None":
 def open_plain(model: Path | None, engine: str = "onnxruntime") -> list[Detector]:
     """A detector for each usable CPU, with nothing tuned."""
     threads = usable_resources().threads
-    first = Detector.open(model, engine=engine, threads=threads)
-    return [first, *(first.clone() for _ in range(threads - 1))]
+    return Detector.open(model, engine=engine, threads=threads).for_threads(threads)
 
 
 def open_tuned(model: Path | None, choice: "Choice") -> list[Detector]:
     """Detectors as the saved choice has them."""
-    file = tuned_folder() / choice.file if choice.file else model or embedded_model()
+    file = choice.runs(tuned_folder(), model or embedded_model())
     engine = load_engine(choice.engine, file, choice.workers, choice.plan)
-    first = Detector.of_engine(engine, file, plan=choice.plan)
-    return [first, *(first.clone() for _ in range(choice.workers - 1))]
+    return Detector.of_engine(engine, file, plan=choice.plan).for_threads(choice.workers)
 
 
 def tuned_accuracy(assets: Path, models: dict[str, Path | None], most: int | None) -> Results:

@@ -16,6 +16,7 @@ from tests.conftest import encode, start_server
 from tidesight.detection.embedded import embedded_model
 from tidesight.detection.engines import RunPlan
 from tidesight.detection.image import Pixels
+from tidesight.training.onnx_file import sha256
 from tidesight.tuning import saved
 from tidesight.tuning.free_size import free_size
 from tidesight.tuning.saved import Choice
@@ -73,7 +74,7 @@ def test_the_choice_is_made_of_what_was_measured_and_is_saved(tuned: tuple[Path,
     (choice,) = saved.read(folder)
     assert choice.workers == chosen["workers"]
     assert (choice.plan.side_px or 416) == chosen["side_px"]
-    assert not choice.file or saved.sha256(folder / choice.file) == choice.file_sha256
+    assert not choice.file or sha256(folder / choice.file) == choice.file_sha256
     assert ElementTree.fromstring(plot).tag.endswith("svg")
 
 
@@ -119,7 +120,7 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = RunPlan(1, "fp32", 320, 16)
     name = str(file.relative_to(folder))
     choice = Choice(
-        saved.key_of(embedded_model()), "onnxruntime", version, "fp32", 3, plan, name, saved.sha256(file), {}, "today"
+        saved.key_of(embedded_model()), "onnxruntime", version, "fp32", 3, plan, name, sha256(file), {}, "today"
     )
     saved.save(folder, choice)
     return folder

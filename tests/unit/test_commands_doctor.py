@@ -8,6 +8,7 @@ import typer
 
 from tidesight.commands.doctor import doctor
 from tidesight.detection.engines import RunPlan
+from tidesight.training.onnx_file import sha256
 from tidesight.tuning import saved
 from tidesight.tuning.saved import Choice
 
@@ -65,7 +66,7 @@ def test_a_tuned_choice_is_what_is_checked_while_the_engine_is_auto(
     made.write_bytes(b"made of it")
     plan = RunPlan(1, "fp32")
     file = "made/fake-1ms.onnx"
-    choice = Choice(saved.key_of(model), "fake", "", "fp32", 3, plan, file, saved.sha256(made), {}, "today")
+    choice = Choice(saved.key_of(model), "fake", "", "fp32", 3, plan, file, sha256(made), {}, "today")
     saved.save(tmp_path / "tuned", choice)
     for engine in (None, "auto"):
         _, checks = told(capsys, model, engine)

@@ -11,6 +11,7 @@ import pytest
 
 from tidesight.detection.engines import RunPlan
 from tidesight.settings import tuned_folder
+from tidesight.training.onnx_file import sha256
 from tidesight.tuning import saved
 from tidesight.tuning.saved import Choice, Key
 
@@ -40,7 +41,7 @@ def test_what_was_saved_is_found(model: Path, folder: Path) -> None:
     made.write_bytes(b"derived")
     plan = RunPlan(2, "bf16", 320, 16)
     choice = choice_for(
-        model, plan=plan, file="abc/int8/model.onnx", file_sha256=saved.sha256(made), measured={"p99_ms": 3.5}
+        model, plan=plan, file="abc/int8/model.onnx", file_sha256=sha256(made), measured={"p99_ms": 3.5}
     )
     saved.save(folder, choice)
     assert saved.find(folder, model) == choice
@@ -84,7 +85,7 @@ def unfit(change: Callable[[Path, Path], None], model: Path, folder: Path, caplo
     made = folder / "made.onnx"
     folder.mkdir()
     made.write_bytes(b"derived")
-    saved.save(folder, choice_for(model, file="made.onnx", file_sha256=saved.sha256(made)))
+    saved.save(folder, choice_for(model, file="made.onnx", file_sha256=sha256(made)))
     assert saved.find(folder, model) is not None
     change(folder, made)
     with caplog.at_level(logging.WARNING):
@@ -147,7 +148,7 @@ def test_a_stale_or_broken_choice_is_passed_over_with_one_line(
 
 
 def test_a_file_outside_the_folder_is_not_used(model: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    saved.save(folder, choice_for(model, file="../model.onnx", file_sha256=saved.sha256(model)))
+    saved.save(folder, choice_for(model, file="../model.onnx", file_sha256=sha256(model)))
     assert saved.find(folder, model) is None
     assert "is not there, or is another" in caplog.text
 
@@ -181,11 +182,11 @@ def test_serve_looks_for_the_file_that_is_written(model: Path, folder: Path) -> 
 
 
 def test_forget(model: Path, folder: Path) -> None:
-    assert saved.forget(folder, saved.sha256(model)) == 0
+    assert saved.forget(folder, sha256(model)) == 0
     assert not folder.exists()
     saved.save(folder, choice_for(model))
     saved.save(folder, choice_for(model, key=Key("another", "cpu", 2.0)))
-    assert saved.forget(folder, saved.sha256(model)) == 1
+    assert saved.forget(folder, sha256(model)) == 1
     assert [one.key.model_sha256 for one in saved.read(folder)] == ["another"]
 
 

@@ -7,12 +7,12 @@ class.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tidesight.autoscaling.observation import Instance, Observation
-from tidesight.autoscaling.policy import Bounds, Decision, Reason, proposed, undecided
+from tidesight.autoscaling.policy import Bounds, Decision, Reason, check_range, proposed, undecided
 from tidesight.autoscaling.window import MaxWindow
-from tidesight.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class StandardSettings:
 
     def __post_init__(self) -> None:
         for name in ("target_cpu_utilization", "target_throughput_utilization"):
-            _check(name, getattr(self, name), 0.5, 0.95)
-        _check("max_concurrent_requests", self.max_concurrent_requests, 1, 1000)
-        _check("min_pending_latency_s", self.min_pending_latency_s, 0, 15)
-        _check("max_pending_latency_s", self.max_pending_latency_s, self.min_pending_latency_s, 15)
-        _check("min_idle_instances", self.min_idle_instances, 0, 1000)
+            check_range(name, getattr(self, name), 0.5, 0.95)
+        check_range("max_concurrent_requests", self.max_concurrent_requests, 1, 1000)
+        check_range("min_pending_latency_s", self.min_pending_latency_s, 0, 15)
+        check_range("max_pending_latency_s", self.max_pending_latency_s, self.min_pending_latency_s, 15)
+        check_range("min_idle_instances", self.min_idle_instances, 0, 1000)
         if self.max_idle_instances is not None:
-            _check("max_idle_instances", self.max_idle_instances, self.min_idle_instances, 1000)
-        _check("idle_timeout_s", self.idle_timeout_s, 0, 86_400)
-        _check("period_s", self.period_s, 0.1, 60)
+            check_range("max_idle_instances", self.max_idle_instances, self.min_idle_instances, 1000)
+        check_range("idle_timeout_s", self.idle_timeout_s, 0, 86_400)
+        check_range("period_s", self.period_s, 0.1, 60)
         Bounds(self.min_instances, self.max_instances)
 
     @property
@@ -90,7 +90,7 @@ class Standard:
         serving = seen.serving
         if serving is None:
             return undecided(seen, Reason.PODS_NOT_COUNTED), memory
-        cpu, inside = _total_cpu(serving), _total_concurrency(serving)
+        cpu, inside = _total(one.cpu_ratio for one in serving), _total(one.concurrency for one in serving)
         by_reason = {
             Reason.TARGET_CPU_UTILIZATION: _count(cpu, self.settings.target_cpu_utilization),
             Reason.TARGET_THROUGHPUT_UTILIZATION: _count(inside, self._throughput_target),
@@ -161,10 +161,10 @@ class FlexibleSettings:
     period_s: float = 10.0
 
     def __post_init__(self) -> None:
-        _check("target_utilization", self.target_utilization, 0.01, 1)
-        _check("cool_down_period_s", self.cool_down_period_s, 60, 86_400)
-        _check("min_num_instances", self.min_num_instances, 1, 1500)
-        _check("stabilization_s", self.stabilization_s, 0, 86_400)
+        check_range("target_utilization", self.target_utilization, 0.01, 1)
+        check_range("cool_down_period_s", self.cool_down_period_s, 60, 86_400)
+        check_range("min_num_instances", self.min_num_instances, 1, 1500)
+        check_range("stabilization_s", self.stabilization_s, 0, 86_400)
         Bounds(self.min_num_instances, self.max_num_instances)
 
     @property
@@ -207,21 +207,12 @@ class Flexible:
         return instance.started_s is None or now_s - instance.started_s >= self.settings.cool_down_period_s
 
 
-def _total_cpu(serving: tuple[Instance, ...]) -> float | None:
-    """CPU in use, in instances' worth; None when any of them gave no figure."""
-    ratios = [one.cpu_ratio for one in serving]
-    return None if not ratios or None in ratios else math.fsum(ratio for ratio in ratios if ratio is not None)
-
-
-def _total_concurrency(serving: tuple[Instance, ...]) -> float | None:
-    figures = [one.concurrency for one in serving]
-    return None if not figures or None in figures else math.fsum(figure for figure in figures if figure is not None)
+def _total(figures: Iterable[float | None]) -> float | None:
+    """The sum of the instances' figures; None when there are none, or any of them gave none."""
+    every = list(figures)
+    known = [figure for figure in every if figure is not None]
+    return math.fsum(known) if known and len(known) == len(every) else None
 
 
 def _count(total: float | None, target: float) -> int | None:
     return None if total is None else math.ceil(total / target)
-
-
-def _check(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ConfigError(f"{name}: expected {least:g} to {most:g}, got {value}", field=name)

@@ -113,6 +113,16 @@ class Policy(Protocol[Memory]):
         ...
 
 
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a setting outside its documented range.
+
+    Raises:
+        ConfigError: with the range.
+    """
+    if not least <= value <= most:
+        raise ConfigError(f"{name}: expected {least:g} to {most:g}, got {value}", field=name)
+
+
 @dataclass(frozen=True)
 class Bounds:
     """The least and the most instances there may be; `most` None is no limit.

@@ -7,9 +7,8 @@ Targets are those of knative/serving `pkg/reconciler/autoscaling/resources/targe
 from dataclasses import dataclass
 
 from tidesight.autoscaling.kpa import TARGET_MIN, Kpa, ScalingMetric
-from tidesight.autoscaling.policy import Bounds
+from tidesight.autoscaling.policy import Bounds, check_range
 from tidesight.autoscaling.window import Algorithm
-from tidesight.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,8 @@ class KpaSettings:
         }  # fmt: skip
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ConfigError(f"{name}: expected {least:g} to {most:g}, got {value}", field=name)
+            if value is not None:
+                check_range(name, value, least, most)
         Bounds(self.min_scale, self.max_scale or None)
 
     @property

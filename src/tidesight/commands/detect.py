@@ -92,7 +92,7 @@ def _in_parallel(jobs: list[Job], detector: "Detector", options: "DetectOptions"
     import threading
     from concurrent.futures import ThreadPoolExecutor
 
-    spare = [detector, *(detector.clone() for _ in range(threads - 1))]
+    spare = detector.for_threads(threads)
     mine = threading.local()
 
     def one(job: Job) -> Outcome:

@@ -94,11 +94,12 @@ def _writing(path: Path, advice: str) -> Iterator[None]:
 
 
 def _manage(source: Path, folder: Path, forget: bool) -> None:
+    from tidesight.training.onnx_file import sha256
     from tidesight.tuning import saved
 
     if forget:
         with _writing(folder / saved.FILE, "it keeps its choices"):
-            removed = saved.forget(folder, saved.sha256(source))
+            removed = saved.forget(folder, sha256(source))
         print(f"removed {removed} choices for {source.name}")
         return
     choice = saved.find(folder, source)

@@ -108,6 +108,10 @@ class Detector:
         """The same detector for another thread; the engine shares what it can."""
         return Detector(self._engine, self.model, self._limits, self._plan)
 
+    def for_threads(self, count: int) -> list["Detector"]:
+        """This detector and its clones, one for each of `count` threads (>= 1)."""
+        return [self, *(self.clone() for _ in range(count - 1))]
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of all classes of the model."""

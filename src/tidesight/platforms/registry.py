@@ -36,8 +36,9 @@ def platform(name: str, overrides: Overrides | None = None) -> Platform:
     make, kind = _builder(name)
     settings, prices = kind(), price_list(name)
     values = dict(overrides or {})
+    known = {one.key: one for one in (*settings.numbers, *prices.numbers)}
     for key in values:
-        must_be_in({one.key: one for one in (*settings.numbers, *prices.numbers)}, key)
+        must_be_in(known, key)
     of_prices = {key: value for key, value in values.items() if key.startswith(PREFIX)}
     of_settings = {key: value for key, value in values.items() if key not in of_prices}
     return make(settings.with_values(of_settings), prices.with_values(of_prices))

@@ -1,10 +1,9 @@
 """Tuned choices on disk: for which model, CPU, quota and engine version, and how to run it.
 
 A folder holds `choices.json` and the files that were made from the models. `tidesight serve` reads it while it starts,
-so this file needs nothing but the standard library, and trusts nothing: whatever does not fit is passed over.
+so this file needs neither an engine nor `onnx`, and trusts nothing: whatever does not fit is passed over.
 """
 
-import hashlib
 import json
 import logging
 import platform
@@ -16,11 +15,13 @@ from typing import Any
 
 from tidesight.detection.engines import ENGINES, RunPlan, cpu_facts
 from tidesight.resources import usable_resources
+from tidesight.training.onnx_file import sha256
 from tidesight.tuning.candidates import PRECISIONS
 
 log = logging.getLogger(__name__)
 FILE = "choices.json"
 _VERSION = 1
+_LIBRARIES = ("onnxruntime", "openvino")  # engines that are called as what they run on
 _PLAN_PRECISIONS = ("auto", "fp32", "bf16")
 _TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
@@ -68,6 +69,10 @@ class Choice:
     measured: Mapping[str, Any] = field(default_factory=dict)
     date: str = ""
 
+    def runs(self, folder: Path, model: Path) -> Path:
+        """The file to run: one made from the model, in the folder of the choices, or the model itself."""
+        return folder / self.file if self.file else model
+
     def describe(self) -> str:
         """In one line, for people."""
         size = f"{self.plan.side_px} px" if self.plan.side_px else "the file's size"
@@ -81,12 +86,6 @@ def key_of(model: Path) -> Key:
     return Key(sha256(model), cpu_name(), usable_resources().cpus)
 
 
-def sha256(file: Path) -> str:
-    """Hash of a file, in hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def cpu_name() -> str:
     """The CPU: its name, its model (a virtual one's name may be just "AMD EPYC"), and what it can multiply."""
     facts = cpu_facts()
@@ -98,8 +97,7 @@ def cpu_name() -> str:
 
 def engine_version(engine: str) -> str:
     """Version of an engine's library, which is imported; empty for one without a library."""
-    library = {"onnxruntime": "onnxruntime", "openvino": "openvino"}.get(engine)
-    return str(import_module(library).__version__) if library else ""
+    return str(import_module(engine).__version__) if engine in _LIBRARIES else ""
 
 
 def read(folder: Path) -> list[Choice]:

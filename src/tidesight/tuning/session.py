@@ -2,15 +2,16 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tidesight.detection.detector import Detector
-from tidesight.detection.engines import RunPlan, cpu_has_bf16, fastest_installed
+from tidesight.detection.engines import cpu_has_bf16, fastest_installed
 from tidesight.errors import ConfigError
 from tidesight.resources import usable_resources
+from tidesight.training.onnx_file import sha256
 from tidesight.tuning import saved
 from tidesight.tuning.accuracy import Yardstick, accuracy, yardstick
 from tidesight.tuning.candidates import INT8, PRECISIONS, Candidate, Space, default_sides, inputs, layouts
@@ -134,10 +135,10 @@ class Session:
         return Search(space, measure, self._score, self._say)
 
     def _score(self, candidate: Candidate) -> float:
-        plan = RunPlan(1, *_after_threads(candidate.plan))
+        plan = replace(candidate.plan, threads_each=1)
         path = self._variants.file(candidate)
         first = Detector.open(path, engine=candidate.engine, threads=self._cpus, plan=plan)
-        return accuracy([first, *(first.clone() for _ in range(self._cpus - 1))], self.stick)
+        return accuracy(first.for_threads(self._cpus), self.stick)
 
     def save(self, row: Row, outcome: Outcome, folder: Path, measured: dict[str, Any], date: str) -> Path:
         """Save a choice, and the file it runs beside it; the path of the choices.
@@ -156,7 +157,7 @@ class Session:
             file = str(Path(key.model_sha256[:16]) / made.relative_to(self._scratch))
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(made, folder / file)
-            file_sha256 = saved.sha256(folder / file)
+            file_sha256 = sha256(folder / file)
         choice = saved.Choice(
             key,
             one.engine,
@@ -188,10 +189,6 @@ def loaded_s(saturated_s: float, rate_per_s: float) -> float:
     """
     enough_s = _LOADED_PICTURES / (LOAD * rate_per_s) if rate_per_s else 0.0
     return max(2 * saturated_s, min(enough_s, _MOST_LOADED_S))
-
-
-def _after_threads(plan: RunPlan) -> tuple[str, int | None, int | None]:
-    return plan.precision, plan.side_px, plan.margin_px
 
 
 def _precisions(engine: str, wished: tuple[str, ...]) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def run_trial(task: Task) -> Measured:
 def measure(task: Task) -> Measured:
     """Measure in this process."""
     first = Detector.open(task.model, engine=task.engine, threads=task.workers, plan=task.plan)
-    detectors = [first, *(first.clone() for _ in range(task.workers - 1))]
+    detectors = first.for_threads(task.workers)
     pictures = [Path(name).read_bytes() for name in task.pictures]
     threads = task.workers * task.plan.threads_each
     _saturate(detectors, pictures, _WARM_UP_S, threads)
