@@ -3,7 +3,7 @@
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidesight import __version__, logs
-from tidesight.errors import ConfigError, ModelError
+from tidesight.commands.serve_model import Loaded, load_detectors
+from tidesight.errors import ConfigError
 from tidesight.resources import usable_connections, usable_memory_bytes, usable_resources
 from tidesight.settings import SECRETS, ServeSettings, serve_settings, tuned_folder
 
 if TYPE_CHECKING:
-    from tidesight.detection.detector import Detector
     from tidesight.serving.instance import Ready
     from tidesight.serving.memory import MemoryPlan
     from tidesight.serving.request_record import Tracer
@@ -54,6 +54,7 @@ _HELP = {
     "log_format": "text, or json: one object per line.",
     "access_log": "Requests with a line in the log: all, errors or off.",
     "traces": "otlp sends OpenTelemetry spans to where the OTEL_* variables say; off sends none.",
+    "lifeline_fd": "Inherited pipe: the instance is killed when its other end closes; -1 is none.",
 }
 
 
@@ -81,8 +82,9 @@ serve = click.Command(
 )
 
 
-def run_instance(settings: ServeSettings) -> int:
-    """Build an instance from its settings and run it; the exit code."""
+def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
+    """Build an instance from its settings, with a model that a template has loaded or its own; the exit code."""
+    _tie(settings.lifeline_fd)
     _configure_log(settings)
     tuned = _tuned(settings)
     if tuned is not None:
@@ -91,7 +93,7 @@ def run_instance(settings: ServeSettings) -> int:
     settings = replace(settings, max_pixels=plan.max_pixels)
     # The model and the store open in threads, in the time that the web server takes to be imported.
     beside = ThreadPoolExecutor(3)
-    model_loading = beside.submit(_load_detectors, settings, tuned)
+    model_loading = beside.submit(load_detectors, settings, tuned, loaded)
 
     from tidesight.results.spool import SpoolLimits
     from tidesight.results.writer import ResultWriter
@@ -142,6 +144,13 @@ def run_instance(settings: ServeSettings) -> int:
     return lifecycle.run(instance, load, close_results, server)
 
 
+def _tie(lifeline_fd: int) -> None:
+    if lifeline_fd >= 0:
+        from tidesight.fleet.lifeline import end_with
+
+        end_with(lifeline_fd, parent=True)
+
+
 def _open_tracer(traces: str) -> "Tracer | None":
     if traces == "off":
         return None
@@ -190,46 +199,17 @@ def _tuned(settings: ServeSettings) -> "Choice | None":
     return choice
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    engine: str
-    tuned: bool
-    detectors: list["Detector"]
-    warm_up_s: float
+def load_model(settings: ServeSettings) -> Loaded:
+    """Load the model as an instance with these settings would, for its forks to take over."""
+    from tidesight.serving.memory import MOST_PIXELS
 
-
-def _load_detectors(settings: ServeSettings, tuned: "Choice | None") -> _Loaded:
-    """Load the model, make a detector per worker, and see what a picture takes."""
-    from tidesight.detection.embedded import embedded_model
-    from tidesight.detection.engines import DEFAULT_PLAN, fastest_installed, load_engine
-
-    # The engine first: it loads without the interpreter, which imports all the rest meanwhile.
-    name = fastest_installed() if settings.engine == "auto" else settings.engine
-    threads = settings.workers or usable_resources().threads
-    path = Path(settings.model) if settings.model else embedded_model()
-    plan = DEFAULT_PLAN
+    tuned = _tuned(settings)
     if tuned is not None:
-        path = tuned_folder() / tuned.file if tuned.file else path
-        plan = tuned.plan if threads == tuned.workers else replace(tuned.plan, threads_each=1)
-    engine = load_engine(name, path, threads, plan)
-
-    from tidesight.detection.detector import Detector
-    from tidesight.detection.image import ImageLimits, be_quiet_about_bad_pictures
-
-    be_quiet_about_bad_pictures()
-    labels = Path(settings.labels) if settings.labels else None
-    limits = ImageLimits(settings.max_body_bytes, settings.max_pixels)
-    first = Detector.of_engine(engine, path, labels, limits, plan)
-    started = perf_counter()
-    try:
-        first.warm_up()
-    except Exception as error:  # each library raises its own types
-        raise ModelError(f"{path.name}: loads, but fails on its first picture: {error}") from error
-    warm_up_s = perf_counter() - started
-    return _Loaded(name, tuned is not None, [first, *(first.clone() for _ in range(threads - 1))], warm_up_s)
+        settings = replace(settings, engine=tuned.engine)
+    return load_detectors(replace(settings, workers=1, max_pixels=MOST_PIXELS), tuned)  # each fork has its own limit
 
 
-def _ready(loaded: _Loaded, settings: ServeSettings, telemetry: "Telemetry") -> "Ready":
+def _ready(loaded: Loaded, settings: ServeSettings, telemetry: "Telemetry") -> "Ready":
     from tidesight import telemetry as metrics
     from tidesight.serving.admission import Admission
     from tidesight.serving.instance import Ready
