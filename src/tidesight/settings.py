@@ -47,6 +47,8 @@ class ServeSettings:
         log_format: "text" or "json" (one object per line).
         access_log: Requests with a line of their own: "all", "errors" (400 and up) or "off".
         traces: "otlp" sends OpenTelemetry spans to where the OTEL_* variables say; "off" sends none.
+        lifeline_fd: Read end of an inherited pipe; the instance is killed when its other end closes, or whoever started
+            it ends. -1 is none.
     """
 
     host: str = "127.0.0.1"
@@ -76,12 +78,13 @@ class ServeSettings:
     log_format: str = "text"
     access_log: str = "all"
     traces: str = "off"
+    lifeline_fd: int = -1
 
     def __post_init__(self) -> None:
         least = {
             "port": 0, "workers": 0, "worker_hang_s": 0.001, "max_queue": 0, "max_body_bytes": 1, "max_pixels": 0,
             "deadline_s": 0.001, "body_timeout_s": 0.001, "max_connections": 1, "lame_duck_s": 0,
-            "grace_s": 0, "spool_max_bytes": 1, "store_drain_s": 0,
+            "grace_s": 0, "spool_max_bytes": 1, "store_drain_s": 0, "lifeline_fd": -1,
         }  # fmt: skip
         for name, minimum in least.items():
             if not math.isfinite(getattr(self, name)):

@@ -176,7 +176,7 @@ def test_a_malformed_choice_takes_no_other_with_it(model: Path, folder: Path, ca
 
 
 def test_serve_looks_for_the_file_that_is_written(model: Path, folder: Path) -> None:
-    from tidesight.commands.serve import TUNED_FILE
+    from tidesight.commands.serve_model import TUNED_FILE
 
     assert saved.save(folder, choice_for(model)) == folder / TUNED_FILE
 

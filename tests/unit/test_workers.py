@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tidesight.detection.detector import Detector
+from tidesight.detection.image import ImageLimits
 from tidesight.errors import BadImage, Overloaded, WorkerFailed
 from tidesight.serving.workers import Job, WorkerPool
 
@@ -396,7 +397,7 @@ def test_so_many_hung_threads_are_borne_and_no_more(pool: WorkerPool) -> None:
 
 def test_a_detector_that_cannot_be_cloned_breaks_the_pool() -> None:
     class Unique(Detector):
-        def clone(self) -> Detector:
+        def clone(self, limits: ImageLimits | None = None) -> Detector:
             raise MemoryError
 
     detector = Detector.open(Path("fake"), engine="fake")
@@ -421,9 +422,9 @@ def test_a_detector_whose_clone_blocks_breaks_the_pool() -> None:
     release = threading.Event()
 
     class Blocking(Detector):
-        def clone(self) -> Detector:
+        def clone(self, limits: ImageLimits | None = None) -> Detector:
             release.wait(2 * WAIT_S)
-            return super().clone()
+            return super().clone(limits)
 
     detector = Detector.open(Path("fake"), engine="fake")
     detector.__class__ = Blocking

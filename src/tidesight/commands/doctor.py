@@ -1,7 +1,7 @@
 """`tidesight doctor`: is this machine, this installation, this model fit to serve?"""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from tidesight.commands.model_check import Check, check_model
+from tidesight.commands.serve_model import as_tuned, model_path, tuned_choice
 from tidesight.errors import ConfigError
 from tidesight.settings import ServeSettings, serve_settings, tuned_folder
 
@@ -34,10 +35,10 @@ def doctor(
     """
     flags = {"model": model and str(model), "labels": labels and str(labels), "engine": engine}
     settings = serve_settings(flags)
-    choice = _tuned_choice(settings)
+    choice = tuned_choice(settings)
     checks = [
         *_machine(),
-        *_instance(_as_tuned(settings, choice)),
+        *_instance(as_tuned(settings, choice)),
         *_packages(),
         _tuned(settings, choice),
         *_model(settings, choice, picture),
@@ -91,22 +92,6 @@ def _packages() -> Iterator[Check]:
     yield Check("engine", "ok", f"auto is {fastest_installed()}")
 
 
-def _tuned_choice(settings: ServeSettings) -> "Choice | None":
-    """What an instance would run by; an engine that is named wins over it."""
-    from tidesight.detection.embedded import embedded_model
-    from tidesight.tuning.saved import find
-
-    if settings.engine != "auto":
-        return None
-    return find(tuned_folder(), Path(settings.model) if settings.model else embedded_model())
-
-
-def _as_tuned(settings: ServeSettings, choice: "Choice | None") -> ServeSettings:
-    if choice is None:
-        return settings
-    return replace(settings, engine=choice.engine, workers=settings.workers or choice.workers)
-
-
 def _tuned(settings: ServeSettings, choice: "Choice | None") -> Check:
     if settings.engine != "auto":
         return Check("tuned", "ok", f"not looked for: the engine is set to {settings.engine}")
@@ -117,12 +102,10 @@ def _model(settings: ServeSettings, choice: "Choice | None", picture: Path | Non
     """The file, engine and plan that an instance would run."""
     from tidesight.detection.engines import DEFAULT_PLAN
 
-    path = Path(settings.model) if settings.model else None
-    if choice is not None and choice.file:
-        path = tuned_folder() / choice.file
+    path = model_path(settings) if choice is None else choice.runs(tuned_folder(), model_path(settings))
     labels = Path(settings.labels) if settings.labels else None
     plan = DEFAULT_PLAN if choice is None else choice.plan
-    yield from check_model(path, labels, picture, _as_tuned(settings, choice).engine, plan)
+    yield from check_model(path, labels, picture, as_tuned(settings, choice).engine, plan)
 
 
 def _print(checks: list[Check], wrong: bool) -> None:

@@ -3,7 +3,7 @@
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidesight import __version__, logs
-from tidesight.errors import ConfigError, ModelError
+from tidesight.commands.serve_model import Loaded, as_tuned, load_detectors, model_path, tuned_choice
+from tidesight.errors import ConfigError
 from tidesight.resources import usable_connections, usable_memory_bytes, usable_resources
-from tidesight.settings import SECRETS, ServeSettings, serve_settings, tuned_folder
+from tidesight.settings import SECRETS, ServeSettings, serve_settings
 
 if TYPE_CHECKING:
-    from tidesight.detection.detector import Detector
     from tidesight.serving.instance import Ready
     from tidesight.serving.memory import MemoryPlan
     from tidesight.serving.request_record import Tracer
     from tidesight.telemetry import Telemetry
-    from tidesight.tuning.saved import Choice
 
 log = logging.getLogger(__name__)
-TUNED_FILE = "choices.json"  # of `tuning.saved`, which a start without one need not import
 _SPANS_DRAIN_S = 1.0  # for spans at the end, which matter less than results
 
 
@@ -54,6 +52,7 @@ _HELP = {
     "log_format": "text, or json: one object per line.",
     "access_log": "Requests with a line in the log: all, errors or off.",
     "traces": "otlp sends OpenTelemetry spans to where the OTEL_* variables say; off sends none.",
+    "lifeline_fd": "Inherited pipe: the instance is killed when its other end closes; -1 is none.",
 }
 
 
@@ -81,17 +80,19 @@ serve = click.Command(
 )
 
 
-def run_instance(settings: ServeSettings) -> int:
-    """Build an instance from its settings and run it; the exit code."""
+def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
+    """Build an instance from its settings, with a model that a template has loaded or its own; the exit code."""
+    _tie(settings.lifeline_fd)
     _configure_log(settings)
-    tuned = _tuned(settings)
+    tuned = tuned_choice(settings)
     if tuned is not None:
-        settings = replace(settings, engine=tuned.engine, workers=settings.workers or tuned.workers)
+        log.info("runs as tuned: %s", tuned.describe())
+    settings = as_tuned(settings, tuned)
     plan = memory_plan(settings)
     settings = replace(settings, max_pixels=plan.max_pixels)
     # The model and the store open in threads, in the time that the web server takes to be imported.
     beside = ThreadPoolExecutor(3)
-    model_loading = beside.submit(_load_detectors, settings, tuned)
+    model_loading = beside.submit(load_detectors, settings, tuned, loaded)
 
     from tidesight.results.spool import SpoolLimits
     from tidesight.results.writer import ResultWriter
@@ -142,6 +143,13 @@ def run_instance(settings: ServeSettings) -> int:
     return lifecycle.run(instance, load, close_results, server)
 
 
+def _tie(lifeline_fd: int) -> None:
+    if lifeline_fd >= 0:
+        from tidesight.fleet.lifeline import end_with
+
+        end_with(lifeline_fd, parent=True)
+
+
 def _open_tracer(traces: str) -> "Tracer | None":
     if traces == "off":
         return None
@@ -152,7 +160,6 @@ def _open_tracer(traces: str) -> "Tracer | None":
 
 def memory_plan(settings: ServeSettings) -> "MemoryPlan":
     """What an instance of these settings may need; where they leave it open, with the largest picture that fits."""
-    from tidesight.detection.embedded import embedded_model
     from tidesight.detection.engines import fastest_installed
     from tidesight.serving.memory import MemoryPlan, held_bytes, largest_picture_px, program_bytes
 
@@ -160,7 +167,7 @@ def memory_plan(settings: ServeSettings) -> "MemoryPlan":
     usable_bytes = usable_memory_bytes(resources)
     workers = settings.workers or resources.threads
     engine = fastest_installed() if settings.engine == "auto" else settings.engine
-    model = Path(settings.model) if settings.model else embedded_model()
+    model = model_path(settings)
     plan = MemoryPlan(
         usable_bytes,
         program_bytes(engine, model.stat().st_size if model.is_file() else 0, workers),
@@ -177,59 +184,16 @@ def _log_limits(plan: "MemoryPlan", keys: int) -> None:
     log.log(logging.INFO if plan.fits else logging.WARNING, "memory: %s", plan)
 
 
-def _tuned(settings: ServeSettings) -> "Choice | None":
-    """How `tidesight tune` found the model to run best here; an engine that is named wins over it."""
-    if settings.engine != "auto" or not (tuned_folder() / TUNED_FILE).is_file():
-        return None
-    from tidesight.detection.embedded import embedded_model
-    from tidesight.tuning.saved import find
+def load_model(settings: ServeSettings) -> Loaded:
+    """Load the model as an instance with these settings would, for its forks to take over."""
+    from tidesight.serving.memory import MOST_PIXELS
 
-    choice = find(tuned_folder(), Path(settings.model) if settings.model else embedded_model())
-    if choice is not None:
-        log.info("runs as tuned: %s", choice.describe())
-    return choice
+    tuned = tuned_choice(settings)
+    # Each fork has its own workers and limit.
+    return load_detectors(replace(as_tuned(settings, tuned), workers=1, max_pixels=MOST_PIXELS), tuned)
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    engine: str
-    tuned: bool
-    detectors: list["Detector"]
-    warm_up_s: float
-
-
-def _load_detectors(settings: ServeSettings, tuned: "Choice | None") -> _Loaded:
-    """Load the model, make a detector per worker, and see what a picture takes."""
-    from tidesight.detection.embedded import embedded_model
-    from tidesight.detection.engines import DEFAULT_PLAN, fastest_installed, load_engine
-
-    # The engine first: it loads without the interpreter, which imports all the rest meanwhile.
-    name = fastest_installed() if settings.engine == "auto" else settings.engine
-    threads = settings.workers or usable_resources().threads
-    path = Path(settings.model) if settings.model else embedded_model()
-    plan = DEFAULT_PLAN
-    if tuned is not None:
-        path = tuned_folder() / tuned.file if tuned.file else path
-        plan = tuned.plan if threads == tuned.workers else replace(tuned.plan, threads_each=1)
-    engine = load_engine(name, path, threads, plan)
-
-    from tidesight.detection.detector import Detector
-    from tidesight.detection.image import ImageLimits, be_quiet_about_bad_pictures
-
-    be_quiet_about_bad_pictures()
-    labels = Path(settings.labels) if settings.labels else None
-    limits = ImageLimits(settings.max_body_bytes, settings.max_pixels)
-    first = Detector.of_engine(engine, path, labels, limits, plan)
-    started = perf_counter()
-    try:
-        first.warm_up()
-    except Exception as error:  # each library raises its own types
-        raise ModelError(f"{path.name}: loads, but fails on its first picture: {error}") from error
-    warm_up_s = perf_counter() - started
-    return _Loaded(name, tuned is not None, [first, *(first.clone() for _ in range(threads - 1))], warm_up_s)
-
-
-def _ready(loaded: _Loaded, settings: ServeSettings, telemetry: "Telemetry") -> "Ready":
+def _ready(loaded: Loaded, settings: ServeSettings, telemetry: "Telemetry") -> "Ready":
     from tidesight import telemetry as metrics
     from tidesight.serving.admission import Admission
     from tidesight.serving.instance import Ready

@@ -104,9 +104,13 @@ class Detector:
         shapes = _output_shapes(engine, path, plan)
         return cls(engine, describe(path, engine.signature, shapes, labels, plan), limits, plan)
 
-    def clone(self) -> "Detector":
-        """The same detector for another thread; the engine shares what it can."""
-        return Detector(self._engine, self.model, self._limits, self._plan)
+    def clone(self, limits: ImageLimits | None = None) -> "Detector":
+        """The same detector for another thread; the engine shares what it can.
+
+        Args:
+            limits: What a picture may be at most; None keeps this one's.
+        """
+        return Detector(self._engine, self.model, limits or self._limits, self._plan)
 
     def for_threads(self, count: int) -> list["Detector"]:
         """This detector and its clones, one for each of `count` threads (>= 1)."""
