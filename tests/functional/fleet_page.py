@@ -50,7 +50,9 @@ class ServedFleet:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        earlier = [self._script(float(at_s)) for at_s in range(max(0, int(self._begins_at_s) - 600), int(self._begins_at_s))]
+        earlier = [
+            self._script(float(at_s)) for at_s in range(max(0, int(self._begins_at_s) - 600), int(self._begins_at_s))
+        ]
         self.fleet = ScriptedFleet(self._script(self._begins_at_s), earlier)
         async with serve_page(make_app(self.fleet, TOKEN), self._port) as self.url:
             self._listens.set()

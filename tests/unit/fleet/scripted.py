@@ -29,7 +29,9 @@ def decision(at_s: float, current: int, desired: int, reason: str = "cpu 84 % of
 
 def snapshot(at_s: float = 0.0, **told: object) -> Snapshot:
     """A fleet of one ready instance, unless told otherwise."""
-    front = FrontView("instances", 24.0, {"2xx": 23.5, "4xx": 0.5}, {"2xx": 4000, "4xx": 12, "5xx": 0}, 21.0, 38.0, 61.0)
+    front = FrontView(
+        "instances", 24.0, {"2xx": 23.5, "4xx": 0.5}, {"2xx": 4000, "4xx": 12, "5xx": 0}, 21.0, 38.0, 61.0
+    )
     plain = Snapshot(
         at_s=at_s,
         url="http://127.0.0.1:8080",

@@ -15,7 +15,7 @@ const rate = (value) => `${count(value)}/s`;
 const CHARTS = [
   { id: "requests", title: "Requests per second", lines: [
     ["answered_2xx_per_s", "2xx", "--good", rate, { stackgroup: "answered" }],
-    ["answered_4xx_per_s", "4xx", "--depth-rest", rate, { stackgroup: "answered", pattern: "/" }],
+    ["answered_4xx_per_s", "4xx", "--warm", rate, { stackgroup: "answered", pattern: "/" }],
     ["answered_5xx_per_s", "5xx", "--notice", rate, { stackgroup: "answered", pattern: "x" }],
     ["offered_per_s", "offered", "--ink", rate, { dash: "dot", width: 1.5 }],
   ] },
@@ -27,7 +27,7 @@ const CHARTS = [
   { id: "instances-chart", title: "Instances", counts: true, decisions: true, lines: [
     ["ready", "ready", "--good", count, { shape: "hv", stackgroup: "up" }],
     ["starting", "starting", "--chart-1", count, { shape: "hv", stackgroup: "up", pattern: "/" }],
-    ["draining", "draining", "--depth-rest", count, { shape: "hv", dash: "dash" }],
+    ["draining", "draining", "--warm", count, { shape: "hv", dash: "dash" }],
     ["wanted", "wanted", "--ink", count, { shape: "hv", dash: "dot", width: 1.5 }],
   ] },
   { id: "waiting", title: "Requests inside", counts: true, lines: [
@@ -130,7 +130,7 @@ function traces({ lines, decisions: marked }, { columns, decisions }, colours, f
     const values = columns[column].slice(from);
     return {
       type: "scatter", mode: "lines", name, x, y: style.scale ? values.map(style.scale) : values, connectgaps: false,
-      line: { color: colours(colour), width: style.width ?? 2, dash: style.dash ?? "solid", shape: style.shape ?? "linear" },
+      line: { color: colours(colour), width: style.width ?? (style.pattern ? 0 : 2), dash: style.dash ?? "solid", shape: style.shape ?? "linear" },
       stackgroup: style.stackgroup, fill: style.fill,
       fillcolor: style.stackgroup || style.fill ? faded(colours(colour)) : undefined,
       fillpattern: style.pattern ? { shape: style.pattern, size: 6, solidity: 0.3, fgcolor: colours(colour), bgcolor: faded(colours(colour)) } : undefined,

@@ -4,9 +4,7 @@ import { byId, el, setText } from "./dom.js";
 import { count, duration, latency, memory } from "./figures.js";
 
 const MOST_ROWS = 100;
-// A sign for each state: colour is never the only one.
-export const SIGNS = { ready: "●", starting: "◔", draining: "◑", stopped: "○", crashed: "✕" };
-const ORDER = Object.keys(SIGNS);
+const ORDER = ["ready", "starting", "draining", "crashed", "stopped"]; // each has a sign in fleet.css
 
 const COLUMNS = [
   ["state", "State", ({ state }) => state],
@@ -17,7 +15,7 @@ const COLUMNS = [
   ["in-flight", "In flight", ({ in_flight: inside }) => count(inside)],
   ["queued", "Queued", ({ queued }) => count(queued)],
   ["answered", "Answers/s", ({ answered_per_s: rate }) => count(rate)],
-  ["start", "Start-up", ({ start_s: start, how }) => (start === null ? how : `${latency(1000 * start)} ${how}`.trim())],
+  ["start", "Start-up", ({ start_s: start, how }) => [start === null ? "" : latency(1000 * start), how].filter(Boolean).join(", ")],
   ["pid", "Process", ({ pid }) => (pid === null ? "–" : String(pid))],
   ["reason", "Why", ({ reason }) => reason],
 ];
