@@ -64,9 +64,10 @@ async def openapi(request: Request) -> Response:
 
 @cache
 def _contents() -> dict[str, bytes]:
-    """All files of the pages; they are few and small."""
-    folder = Path(__file__).parent / "web"
-    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
+    """All files of the pages, and what they share with those of a fleet; they are few and small."""
+    here = Path(__file__).parent
+    folders = (here.parent / "web", here / "web")
+    return {entry.name: entry.read_bytes() for folder in folders for entry in folder.iterdir() if entry.is_file()}
 
 
 def _file(name: str) -> Response:

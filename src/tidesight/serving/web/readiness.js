@@ -1,6 +1,6 @@
 // The lamp in the masthead: whether this instance takes requests, and with which model.
 
-import { byId } from "./dom.js";
+import { byId, setText } from "./dom.js";
 import { problemFrom } from "./request.js";
 
 const READY_URL = new URL("readyz", document.baseURI);
@@ -48,10 +48,4 @@ function facts({ input, classes }) {
   if (input?.length === 2) parts.push(`${input[0]} × ${input[1]} px`);
   if (classes?.length) parts.push(`${classes.length} classes`);
   return parts.join(", ");
-}
-
-// Setting the same text again would make a screen reader say it again.
-function setText(id, text) {
-  const element = byId(id);
-  if (element.textContent !== text) element.textContent = text;
 }

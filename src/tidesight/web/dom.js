@@ -22,6 +22,12 @@ export function byId(id) {
   return element;
 }
 
+/** Give the element with this id another text; the same again would make a screen reader say it again. */
+export function setText(id, text) {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Let `button` copy the text of `source()`, and say so for a moment. */
 export function copies(button, source) {
   const label = button.textContent;
