@@ -71,6 +71,7 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
         ConfigError: what was asked for cannot be.
     """
     from tidesight.autoscaling.policy import Autoscaler
+    from tidesight.autoscaling.registry import POLICIES
     from tidesight.fleet.controller import ScalingPlan
     from tidesight.fleet.fleet import FleetPlan
     from tidesight.fleet.front import FrontSettings
@@ -83,7 +84,7 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
     wanted, pinned = before or (bounds.least, None)
     return FleetPlan(
         ScalingPlan(platform, Autoscaler(platform.scaling.build()), bounds, wishes.delays),
-        platform.scaling.policy,
+        platform.scaling.policy if platform.scaling.policy in POLICIES else f"{platform.name}'s own",
         _launch(wishes, platform, folder),
         FrontSettings(wishes.host, wishes.port),
         wanted

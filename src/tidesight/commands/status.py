@@ -26,6 +26,6 @@ def status(
         return
     from rich.console import Console
 
-    from tidesight.fleet.terminal import table
+    from tidesight.fleet.terminal import fleet_view
 
-    Console().print(table(msgspec.json.decode(told, type=Snapshot)))
+    Console().print(fleet_view(msgspec.json.decode(told, type=Snapshot)))

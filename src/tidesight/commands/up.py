@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ import typer
 
 from tidesight import logs
 from tidesight.commands.fleet_plan import Wishes, fleet_plan
+from tidesight.errors import ConfigError
 from tidesight.settings import fleets_folder
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from tidesight.fleet.snapshot import Snapshot
     from tidesight.fleet.state import FleetFolder
 
-_PASSED_ON = ("model", "labels", "engine", "store", "store_mode", "api_key_file", "deadline_s")
+log = logging.getLogger("tidesight.fleet")
 
 
 def up(
@@ -69,23 +71,31 @@ def up(
         platform, set_ or (), config, policy, policy_set or (), min_, max_, cpu, memory, delays, host, port, serve,
         store_mode,
     )  # fmt: skip
-    logs.configure("warning" if tui else "info", "text")
     sys.exit(_run(wishes, name, record, page_port, tui))
 
 
 def _argument(name: str, value: object) -> tuple[str, str]:
+    flag = f"--{name.replace('_', '-')}"
     if name in ("model", "labels", "api_key_file"):
-        value = Path(str(value)).absolute()
-    return f"--{name.replace('_', '-')}", str(value)
+        file = Path(str(value)).absolute()
+        if not file.is_file():
+            raise ConfigError(f"{flag}: there is no file {value}", field=name)
+        value = file
+    return flag, str(value)
 
 
 def _run(wishes: Wishes, name: str, record: Path | None, page_port: int, tui: bool) -> int:
     from tidesight.fleet.state import FleetFolder
 
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise ConfigError(f"--name: expected letters, digits, '-', '_' and '.', got {name!r}", field="name")
     folder = FleetFolder.take(fleets_folder() / name)
     before = (folder.before.wanted, folder.before.pinned) if folder.before else None
     try:
         plan = fleet_plan(wishes, folder.path, before)
+        logs.configure("warning" if tui else "info", "text")
+        for told_otherwise in ("tidesight.fleet.launcher", "tidesight.fleet.controller"):
+            logging.getLogger(told_otherwise).setLevel(logging.WARNING)  # what changed is told by `fleet.changes`
         return asyncio.run(_fleet(_Run(plan, wishes, folder, record, page_port, tui)))
     finally:
         folder.leave()
@@ -108,6 +118,7 @@ class _Run:
 
 async def _fleet(run: _Run) -> int:
     from tidesight.fleet.fleet import Fleet
+    from tidesight.fleet.terminal import watch
 
     recording = _recording(run)
     fleet = Fleet(run.plan, run.folder, recording, lambda snapshot: _tell(run, snapshot))
@@ -119,10 +130,13 @@ async def _fleet(run: _Run) -> int:
     async with AsyncExitStack() as stack:
         page = await _open_page(run, fleet, stack)
         _greet(run, fleet, page, recording)
-        running = asyncio.create_task(fleet.run())
-        await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        tasks = [asyncio.create_task(fleet.run())]
+        if run.tui:
+            tasks.append(asyncio.create_task(watch(fleet, run.console)))
+        await asyncio.wait({*tasks, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await fleet.close()
     _report(run, fleet, recording)
     return 0
@@ -219,12 +233,12 @@ def _notes(run: _Run, platform: Any, gets: Any) -> list[str]:
 
 
 def _tell(run: _Run, snapshot: "Snapshot") -> None:
-    from tidesight.fleet.terminal import changes
+    from tidesight.fleet.changes import changes
 
     before, run.last = run.last, snapshot
     if before is not None and not run.tui:
         for line in changes(before, snapshot):
-            logging.getLogger("tidesight.fleet").info("%s", line)
+            log.info("%s", line)
 
 
 def _report(run: _Run, fleet: "Fleet", recording: "Recording") -> None:
