@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
     "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),
     "quantize": ("tidesight.commands.quantize", "Make an INT8 model, if its AP holds."),
+    "load": ("tidesight.commands.load", "Send a load to a URL: a rate, users, a trace or a scenario."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
 }

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from time import monotonic, process_time, time
@@ -16,7 +16,7 @@ import uvloop
 
 from tidesight.loadtest.client import Exchange, Pool, check_reachable
 from tidesight.loadtest.recorder import LoadResult, Recorder, doubts
-from tidesight.loadtest.target import Prepared, Target
+from tidesight.loadtest.target import Body, Target
 from tidesight.loadtest.timer import Timer
 from tidesight.runs.writer import RunWriter
 from tidesight.workload.arrivals import Pattern
@@ -38,7 +38,7 @@ class Load:
 
     Attributes:
         target: Where.
-        requests: Sent in turn, from the first.
+        bodies: Of the requests, in turn.
         pattern: When; `Users` is a closed loop.
         duration_s: How long requests are sent; those under way then are waited for.
         timeout_s: A caller gives up this long after its request was due.
@@ -48,7 +48,7 @@ class Load:
     """
 
     target: Target
-    requests: Sequence[Prepared]
+    bodies: Sequence[Body]
     pattern: Pattern | Users
     duration_s: float
     timeout_s: float = 5.0
@@ -92,9 +92,11 @@ def run(load: Load, writer: RunWriter | None = None, observe: Observer = lambda 
 
     async def whole() -> LoadResult:
         await check_reachable(load.target, _CONNECT_S)
-        return await _Run(load, writer, observe).run()
+        with _quiet_collector():  # before the load begins: it takes a while
+            return await _Run(load, writer, observe).run()
 
-    return uvloop.run(whole())
+    result = uvloop.run(whole())
+    return result if writer is None else replace(result, truncated=writer.truncated)
 
 
 class _Run:
@@ -103,6 +105,7 @@ class _Run:
     def __init__(self, load: Load, writer: RunWriter | None, observe: Observer) -> None:
         self.load = load
         self._observe = observe
+        self._requests = load.target.requests(load.bodies)
         self._loop = asyncio.get_running_loop()
         self._pool = Pool(load.target, load.connections, load.timeout_s)
         self.timer = Timer(self._loop)
@@ -121,7 +124,7 @@ class _Run:
         pattern = self.load.pattern
         loop = _Closed(self, pattern) if isinstance(pattern, Users) else _Open(self, pattern)
         used_s = process_time()
-        with _quiet_collector(), _interruptible(self._loop, partial(self.stop, INTERRUPTED)):
+        with _interruptible(self._loop, partial(self.stop, INTERRUPTED)):
             loop.begin()
             ticking = self._loop.create_task(self._tick())
             await self._done.wait()
@@ -134,7 +137,7 @@ class _Run:
 
     def ask(self, due_s: float, then: Callable[[float], None] | None = None) -> None:
         """Send the next request, which is due at `due_s`; `then` is told when it ended."""
-        request = self.load.requests[self._sent % len(self.load.requests)]
+        request = self._requests[self._sent % len(self._requests)]
         self._sent += 1
         exchange = Exchange(due_s, request, self._ends if then is None else partial(self._ends, then=then))
         self._under_way.append(exchange)
