@@ -125,6 +125,11 @@ class Binned:
     good: npt.NDArray[np.int64]
 
     @property
+    def middle_s(self) -> Floats:
+        """The middle of each bin."""
+        return self.at_s + self.width_s / 2
+
+    @property
     def offered(self) -> npt.NDArray[np.int64]:
         """Requests due in each bin."""
         return np.sum(list(self.fates.values()), axis=0).astype(np.int64)

@@ -15,6 +15,7 @@ from tidesight.platforms.registry import parse_assignments, platform
 
 _BUSY = 0.8
 _WIDE = 1.5
+_NOISY = 1.25
 _ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -69,10 +70,11 @@ def instance_class(beside: Beside) -> str | None:
         told += f". Our {mebibytes(used)} would be its {beside.theirs.value:.2f} of {mebibytes(used / beside.theirs.value)}"
     elif beside.theirs.figure == "memory":
         return None
-    busy = beside.ours("cpu")
-    if beside.theirs.figure != "memory" and busy is not None and beside.higher:
-        full = "so they were the limit" if busy >= _BUSY else "so they were not the limit"
-        told += f". Ready instances used {share(busy)} of their CPU, {full}"
+    else:
+        busy = beside.ours("cpu")
+        if busy is None or busy < _BUSY or not beside.higher:
+            return None
+        told += f". Ready instances used {share(busy)} of their CPU: they were the limit"
     return told + "."
 
 
@@ -81,12 +83,14 @@ def image_size(beside: Beside) -> str | None:
     if beside.higher is not False:
         return None
     engine = _engine(beside.subject)
-    if beside.theirs.figure == "memory":
-        used = beside.ours("memory_bytes")
-        told = f" takes {mebibytes(used)} with its model" if used else ""
-        return f"Image and runtime: the study's instance holds {beside.study.framework}; ours, {engine},{told or ' less'}."
     starts = [start for run in beside.subject.runs for start in run.starts if start.ready_s is not None]
     forked = sum(start.how == "forked" for start in starts)
+    if beside.theirs.figure == "memory":
+        used = beside.ours("memory_bytes")
+        told = f", takes {mebibytes(used)} with its model" if used else ""
+        shared = f"; {forked} of {len(starts)} were forked, and what they share with their template is not counted"
+        holds = f"the study's instance holds {beside.study.framework}"
+        return f"Image and runtime: {holds}; ours, {engine}{told}{shared if forked else ''}."
     told = f"Image and runtime: the study's instance loads {beside.study.framework}, ours {engine}"
     if starts:
         told += f"; {forked} of our {len(starts)} starts were forked from a loaded template, which skips loading it"
@@ -206,8 +210,16 @@ def doubtful(beside: Beside) -> str | None:
     doubted = [run for run in beside.subject.runs if run.doubts()]
     if not doubted:
         return None
-    first = doubted[0].doubts()[0]
-    return f"Validity: {len(doubted)} of {len(beside.subject.runs)} of our runs are in doubt ({first})."
+    return f"Validity: {len(doubted)} of our {len(beside.subject.runs)} runs are in doubt; the list of runs says why."
+
+
+def noise(beside: Beside) -> str | None:
+    """A machine that others used too."""
+    times = [time_ms for run in beside.subject.runs for time_ms in run.noise_ms if time_ms]
+    if not times or max(times) / min(times) < _NOISY:
+        return None
+    least, most = figure(min(times)), figure(max(times))
+    return f"Noise: the same piece of work took {least} to {most} ms around these runs: the machine was not ours alone."
 
 
 def _engine(subject: Subject) -> str:
@@ -219,15 +231,15 @@ def _engine(subject: Subject) -> str:
 _Cause = Callable[[Beside], str | None]
 _OF_LATENCY: tuple[_Cause, ...] = (
     instance_class, image_size, platform_delays, concurrency, cold_share, tick_period, queueing, scaled_load,
-    spread_too_wide, doubtful,
+    spread_too_wide, noise, doubtful,
 )  # fmt: skip
-_OF_SHAPE: tuple[_Cause, ...] = (bounds, cold_share, tick_period, scaled_load, doubtful)
+_OF_SHAPE: tuple[_Cause, ...] = (bounds, cold_share, tick_period, scaled_load, noise, doubtful)
 _BY_FIGURE: dict[str, tuple[_Cause, ...]] = {
     "cold_s": _OF_LATENCY,
     "warm_s": _OF_LATENCY,
     "memory": (instance_class, image_size, concurrency, spread_too_wide, doubtful),
     "failure_share": (
-        scaled_load, instance_class, concurrency, queueing, tick_period, cold_share, spread_too_wide, doubtful,
+        scaled_load, instance_class, concurrency, queueing, tick_period, cold_share, spread_too_wide, noise, doubtful,
     ),
     "profile": _OF_SHAPE,
     "scaling": _OF_SHAPE,

@@ -155,6 +155,8 @@ def _base_label(run: Evidence) -> str:
     else:
         url = urlsplit(str(run.facts.get("url") or ""))
         label = url.netloc.rpartition("@")[2] or "unknown target"
+    variant = str(table(run.facts, "variant").get("name") or "")
+    label = f"{label}, {variant}" if variant else label
     return f"{label} (simulated)" if run.simulated else label
 
 

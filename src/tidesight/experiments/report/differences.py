@@ -78,7 +78,8 @@ def _numbers(subject: Subject, theirs: Figure) -> tuple[Verdict, str]:
     form = _form(theirs.figure)
     told = f"published {theirs.text}; ours {form(ours.median)}"
     if ours.count > 1:
-        told += f" (median of {ours.count} repeats, {form(ours.least)} to {form(ours.most)})"
+        least, most = form(ours.least), form(ours.most)
+        told += f" (all {ours.count} repeats)" if least == most else f" (median of {ours.count} repeats, {least} to {most})"
     if _agrees(ours.median, theirs):
         within = "within that bound" if theirs.relation != "=" else "the same within 10 %" if theirs.value else "as low"
         return "agrees", f"{told}: {within}."
@@ -107,7 +108,7 @@ def _apart(ours: float, theirs: float, by: str) -> str:
     if ours <= 0 or theirs <= 0:
         return f"{higher} by {by}"
     ratio = max(ours, theirs) / min(ours, theirs)
-    return f"{figure(ratio)} times as {'high' if ours > theirs else 'low'}" if ratio >= 1.5 else f"{higher} by {by}"
+    return f"{higher} by a factor of {figure(ratio)}" if ratio >= 1.5 else f"{higher} by {by}"
 
 
 

@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 Trace = dict[str, Any]
 _ROW_PX = 150
 _GAP_PX = 42
-_TOP_PX, _BOTTOM_PX = 64, 46
+_TOP_PX, _BOTTOM_PX = 24, 46
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def rows(titles: Sequence[str], x_title: str, y: Sequence[dict[str, Any]], row_p
         suffix = "" if place == 0 else str(place + 1)
         # `domain` must not leave 0 to 1 by an error of rounding
         domain = [max(0.0, round(top - row_px / inner_px, 6)), min(1.0, round(top, 6))]
-        layout[f"yaxis{suffix}"] = {"domain": domain, "rangemode": "tozero", **special}
+        layout[f"yaxis{suffix}"] = {"domain": domain, **({} if special.get("type") == "log" else {"rangemode": "tozero"}), **special}
         last = place == count - 1
         layout[f"xaxis{suffix}"] = {
             "anchor": f"y{suffix}", "showticklabels": last, **({"title": {"text": x_title}} if last else {}),
@@ -76,6 +76,24 @@ def rows(titles: Sequence[str], x_title: str, y: Sequence[dict[str, Any]], row_p
              "yref": "paper", "yanchor": "bottom", "showarrow": False, "yshift": 3}
         )  # fmt: skip
     return layout
+
+
+def log_axis(values: Floats) -> dict[str, Any]:
+    """A logarithmic axis for times in ms, with round marks that say their unit; few enough for a phone."""
+    known = values[np.isfinite(values) & (values > 0)]
+    if not len(known):
+        return {"type": "log"}
+    least, most = float(known.min()), float(known.max())
+    decades = np.log10(most / least)
+    steps = (1, 2, 5) if decades <= 1.3 else (1, 3) if decades <= 2.2 else (1,)
+    powers = range(int(np.floor(np.log10(least))), int(np.ceil(np.log10(most))) + 1)
+    marks = [step * 10.0**power for power in powers for step in steps]
+    # at least a third of a decade, so that a level line is not all noise
+    room = max(0.0, 0.35 - decades) / 2
+    limits = [round(float(np.log10(least)) - room - 0.04, 4), round(float(np.log10(most)) + room + 0.04, 4)]
+    shown = [mark for mark in marks if limits[0] <= np.log10(mark) <= limits[1]]
+    texts = [f"{mark / 1e3:g} s" if mark >= 1e3 else f"{mark:g} ms" for mark in shown]
+    return {"type": "log", "range": limits, "tickvals": shown, "ticktext": texts}
 
 
 def single(x: dict[str, Any], y: dict[str, Any], height_px: int = 340) -> dict[str, Any]:

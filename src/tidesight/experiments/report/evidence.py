@@ -127,7 +127,7 @@ class Evidence:
     def doubts(self) -> list[str]:
         """Reasons not to believe it, in words."""
         generator = table(self.summary, "generator")
-        told = [*_words(self.summary.get("invalid")), *_words(generator.get("why"))]
+        told = _words(self.summary.get("invalid")) or _words(generator.get("why"))
         if generator.get("valid") is False and not told:
             told.append("the generator calls it invalid and does not say why")
         found = list(dict.fromkeys(told))

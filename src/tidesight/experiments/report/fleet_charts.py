@@ -19,8 +19,8 @@ _MOST_INSTANCES = 12
 _MOST_STARTS = 12
 _MOST_MARKS = 200
 _Watched = list[tuple[int, Subject]]
-_PHASES = (("placing and image", "asked_s", "placed_s", "@1"), ("machine to process", "placed_s", "spawned_s", "@4"),
-           ("process to ready", "spawned_s", "ready_s", "@0"), ("asked to ready", "asked_s", "ready_s", "@quiet"))  # fmt: skip
+_PHASES = (("placing and image", "asked_s", "placed_s", "@client"), ("machine to process", "placed_s", "spawned_s", "@refused"),
+           ("process to ready", "spawned_s", "ready_s", "@6"), ("asked to ready", "asked_s", "ready_s", "@quiet"))  # fmt: skip
 
 
 def fleet_charts(section: Section) -> list[Chart]:
@@ -60,8 +60,8 @@ def _instances(watched: _Watched) -> Chart:
                            showlegend=row == 0, **where))  # fmt: skip
         traces.append(line(x, tidy(ready), "ready", f"@{place}", line=step, hovertemplate=hover, showlegend=False, **where))
         traces += _marks(run, zero_s, row == 0, where)
-    axes = [{"title": {"text": "instances"}, "dtick": _tick(subject)} for _, subject in watched]
-    titles = [subject.label for _, subject in watched]
+    axes = [{"dtick": _tick(subject)} for _, subject in watched]
+    titles = [f"{subject.label}, instances" for _, subject in watched]
     several = any(len(subject.runs) > 1 for _, subject in watched)
     which = " of the repeat with the middle share of good answers; the band is all repeats" if several else ""
     caption = (
@@ -134,8 +134,8 @@ def _usage(watched: _Watched, key: str, title: str, unit: str, read: Callable[[S
     told = [f"{subject.label}: {_mean_words(subject, mean)}" for _, subject in watched]
     rest = f" {left_out} short-lived instances are left out." if left_out else ""
     caption = f"A line for each instance of one repeat.{rest} Mean of ready instances, {'; '.join(told)}."
-    axes: list[dict[str, Any]] = [{"title": {"text": unit.strip()}, **({"matches": "y"} if row else {})} for row in range(len(watched))]
-    return Chart(key, title, caption, traces, rows([one.label for _, one in watched], SINCE, axes, 120))
+    axes: list[dict[str, Any]] = [{"ticksuffix": unit, **({"matches": "y"} if row else {})} for row in range(len(watched))]
+    return Chart(key, title, caption, traces, rows([one.label for _, one in watched], SINCE, axes, 110))
 
 
 def _mean_words(subject: Subject, name: str) -> str:

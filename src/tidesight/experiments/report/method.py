@@ -173,16 +173,23 @@ def load_words(scenario: Mapping[str, Any]) -> str:
     during = f" for {figure(lasted_s)} s" if lasted_s is not None else ""
     if "users" in load:
         think_s = number(load.get("think_s")) or 0.0
-        thinking = f", thinking {figure(think_s)} s between requests" if think_s else ", without a pause between requests"
-        return f"{load['users']} users, {load.get('spawn_per_s', UNKNOWN)} added a second{thinking},{during}."
-    parts = [f"{_LOAD_WORDS.get(key, key)} {figure(value)}" for key, value in load.items() if isinstance(value, int | float)]
+        thinking = f"thinking {figure(think_s)} s between requests" if think_s else "without a pause between requests"
+        spawn = number(load.get("spawn_per_s"))
+        added = f"{figure(spawn)} added a second, " if spawn is not None else ""
+        return f"{load['users']} users, {added}{thinking}{during}."
+    parts = [
+        _LOAD_WORDS.get(key, f"{key} {{}}").format(figure(value))
+        for key, value in load.items()
+        if isinstance(value, int | float) and not (key.endswith("_scale") and value == 1)
+    ]
     kind = str(load.get("arrivals") or "unknown").capitalize()
-    return f"{kind} arrivals ({', '.join(parts)}){during}."
+    return f"{', '.join([f'{kind} arrivals', *parts])},{during}.".replace(",.", ".")
 
 
 _LOAD_WORDS = {
-    "rate_rps": "requests a second", "peak_rps": "peak a second", "mean_rps": "mean a second", "period_s": "period in s",
-    "burst_s": "burst in s", "trace_s": "trace of s", "time_scale": "time scale", "rate_scale": "rate scale",
+    "rate_rps": "{} requests a second", "peak_rps": "{} at the peak", "mean_rps": "{} requests a second in the mean",
+    "period_s": "a period of {} s", "burst_s": "bursts of {} s", "trace_s": "a trace of {} s",
+    "time_scale": "its time scaled by {}", "rate_scale": "its rate scaled by {}",
 }  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def _head(title: str, sections: Sequence[Section], unreadable: Sequence[str]) ->
     return (
         f'<a class="skip" href="#method">To the text</a><header class="masthead report">{_MARK}'
         f'<div><h1>{escape(title.partition(": ")[2])}</h1><p class="quiet">Tidesight report: {counted}, {when}. '
-        f"{escape(', '.join(labels))}.</p></div></header>{notice}"
+        f"{escape(' · '.join(labels))}</p></div></header>{notice}"
     )
 
 

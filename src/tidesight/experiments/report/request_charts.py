@@ -13,6 +13,7 @@ from tidesight.experiments.report.drawing import (
     band,
     escaped,
     line,
+    log_axis,
     on_row,
     over,
     rows,
@@ -64,13 +65,16 @@ def _latency(loaded: _Loaded, series: _Series) -> Chart:
             middle, low, high = over([one.percentiles_s[percent] * 1e3 for one in bins])
             where, colour = on_row(row), f"@{place}"
             if len(bins) > 1:
-                traces.append(band(bins[0].at_s, low, high, subject.label, colour, legendgroup=subject.label, **where))
+                traces.append(band(bins[0].middle_s, low, high, subject.label, colour, legendgroup=subject.label, **where))
             hover = f"%{{y:.4~g}} ms at %{{x}} s<extra>{escaped(subject.label)}, p{percent:g}</extra>"
             traces.append(
-                line(tidy(bins[0].at_s, 6), tidy(middle), escaped(subject.label), colour, hovertemplate=hover,
+                line(tidy(bins[0].middle_s, 6), tidy(middle), escaped(subject.label), colour, hovertemplate=hover,
                      legendgroup=subject.label, showlegend=row == 0, **where)
             )  # fmt: skip
-    axes = [{"title": {"text": "ms"}, "type": "log", "rangemode": "normal"}] * len(PERCENTS)
+    axes = [
+        log_axis(np.concatenate([one.percentiles_s[percent] * 1e3 for bins in series.values() for one in bins]))
+        for percent in PERCENTS
+    ]
     width_s = next(iter(series.values()))[0].width_s
     caption = (
         f"Latency of 2xx answers by when each request was due, in bins of {width_s:g} s; logarithmic."
@@ -100,17 +104,17 @@ def _rates(loaded: _Loaded, series: _Series) -> Chart:
     traces: list[Trace] = []
     for row, (place, subject) in enumerate(loaded):
         bins, where = series[subject.label], on_row(row)
-        at_s = tidy(bins[0].at_s, 6)
+        at_s = tidy(bins[0].middle_s, 6)
         curves = (
-            ("offered", [one.offered for one in bins], "@quiet", {"dash": "dot", "width": 1.5, "shape": "hv"}),
-            ("answered 2xx", [one.answered for one in bins], f"@{place}/55", {"width": 1.5, "shape": "hv"}),
-            ("good", [one.good for one in bins], f"@{place}", {"shape": "hv"}),
+            ("offered", [one.offered for one in bins], "@quiet", {"dash": "dot", "width": 1.5}),
+            ("answered 2xx", [one.answered for one in bins], f"@{place}/55", {"width": 1.5}),
+            ("good", [one.good for one in bins], f"@{place}", {}),
         )
         for name, counts, colour, style in curves:
             rate = [count / one.width_s for count, one in zip(counts, bins, strict=True)]
             middle, low, high = over(rate)
             if name == "good" and len(bins) > 1:
-                traces.append(band(bins[0].at_s, low, high, name, f"@{place}", **where))
+                traces.append(band(bins[0].middle_s, low, high, name, f"@{place}", **where))
             hover = f"%{{y:.3~g}}/s at %{{x}} s<extra>{escaped(subject.label)}, {name}</extra>"
             traces.append(line(at_s, tidy(middle), name, colour, line=style, hovertemplate=hover, showlegend=False, **where))
     told = [
@@ -122,8 +126,8 @@ def _rates(loaded: _Loaded, series: _Series) -> Chart:
         "Requests due a second (dotted), 2xx answers that arrived (faint) and those of them within the objective (full). "
         + "; ".join(told) + "."
     )  # fmt: skip
-    axes = [{"title": {"text": "/s"}, **({"matches": "y"} if row else {})} for row in range(len(loaded))]
-    titles = [subject.label for _, subject in loaded]
+    axes = [{"matches": "y"} if row else {} for row in range(len(loaded))]
+    titles = [f"{subject.label}, requests a second" for _, subject in loaded]
     return Chart("rates", "Offered and answered rate", caption, traces, rows(titles, SINCE, axes, 120))
 
 
@@ -139,14 +143,15 @@ def _fates(loaded: _Loaded, series: _Series) -> Chart:
             rate = counts / len(bins) / bins[0].width_s
             hover = f"%{{y:.3~g}}/s at %{{x}} s<extra>{escaped(subject.label)}, {title}</extra>"
             traces.append(
-                {"type": "bar", "x": tidy(bins[0].at_s + bins[0].width_s / 2, 6), "y": tidy(rate), "name": title,
+                {"type": "bar", "x": tidy(bins[0].middle_s, 6), "y": tidy(rate), "name": title,
                  "width": bins[0].width_s, "marker": {"color": _FATE_COLOURS[fate], "line": {"width": 0}},
                  "hovertemplate": hover, "legendgroup": title, "showlegend": fate not in shown, "legendrank": int(fate),
                  **on_row(row)}
             )  # fmt: skip
             shown.add(fate)
-    axes = [{"title": {"text": "/s"}, **({"matches": "y"} if row else {})} for row in range(len(loaded))]
-    layout = rows([subject.label for _, subject in loaded], SINCE, axes, 120) | {"barmode": "stack", "bargap": 0}
+    axes = [{"matches": "y"} if row else {} for row in range(len(loaded))]
+    titles = [f"{subject.label}, requests a second" for _, subject in loaded]
+    layout = rows(titles, SINCE, axes, 120) | {"barmode": "stack", "bargap": 0}
     caption = f"By when each request was due; the mean over repeats. {_fates_words(loaded)}"
     return Chart("fates", "What became of requests", caption, traces, layout)
 
@@ -178,8 +183,8 @@ def _distribution(loaded: _Loaded) -> Chart:
                  legendgroup=subject.label)
         )  # fmt: skip
     layout = single(
-        {"type": "log", "title": {"text": "latency in ms, from when due (logarithmic)"}},
-        {"title": {"text": "% of requests"}, "range": [0, 101]},
+        {**log_axis(at_s * 1e3), "title": {"text": "latency from when due (logarithmic)"}},
+        {"range": [0, 102], "ticksuffix": " %"},
     )
     objectives = {run.objective_s for _, subject in loaded for run in subject.runs if run.objective_s}
     layout["shapes"] = [_upright(1e3 * value) for value in objectives]
@@ -210,22 +215,25 @@ def _cost(loaded: _Loaded) -> Chart | None:
         x = tidy([one.good_rps or 0.0 for one in known])
         y = tidy([one.usd_per_thousand or 0.0 for one in known])
         hover = f"%{{y:.3~g}} USD for 1000 at %{{x:.3~g}}/s<extra>{escaped(subject.label)}</extra>"
-        traces.append(
-            {"type": "scatter", "mode": "markers", "x": x, "y": y, "name": escaped(subject.label),
-             "marker": {"color": f"@{place}", "size": 11, "line": {"width": 1, "color": "@panel"}},
-             "hovertemplate": hover}
-        )  # fmt: skip
+        style = {"color": f"@{place}", "line": {"width": 1, "color": "@panel"}}
+        dots: Trace = {"type": "scatter", "mode": "markers", "name": escaped(subject.label), "cliponaxis": False}
+        traces.append({**dots, "x": x, "y": y, "marker": style | {"size": 9}, "hovertemplate": hover})
+        if len(known) > 1:
+            middle = (subject.median("good_rps") or 0.0, subject.median("usd_per_thousand") or 0.0)
+            traces.append({**dots, "x": tidy(middle[:1]), "y": tidy(middle[1:]), "showlegend": False,
+                           "marker": style | {"size": 17, "symbol": "diamond"}, "hovertemplate": hover})  # fmt: skip
         told.append(f"{subject.label}: {over_repeats(subject.spreads['usd_per_thousand'], dollars)}")
     if not traces:
         return None
     dates = sorted({str(run.cost[1]) for _, subject in loaded for run in subject.runs if run.cost[1]})
     layout = single(
         {"title": {"text": "good answers a second"}, "rangemode": "tozero"},
-        {"title": {"text": "USD for 1000"}, "rangemode": "tozero"},
+        {"tickprefix": "$"},
         300,
     )
     caption = (
-        f"A point for each repeat; lower and further right is better. List prices of {', '.join(dates) or 'unknown date'}, "
+        "US dollars for 1000 good answers; a point for each repeat, a diamond for their median; lower and further right is "
+        f"better. List prices of {', '.join(dates) or 'unknown date'}, "
         f"of the platform's own instance class. For 1000 good answers, {'; '.join(told)}."
     )
     return Chart("cost", "Cost against goodput", caption, traces, layout)

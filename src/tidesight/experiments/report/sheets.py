@@ -9,8 +9,8 @@ from tidesight.experiments.report.differences import Difference, differences
 from tidesight.experiments.report.published import Study, study_of
 from tidesight.experiments.report.table import Cell, rows
 
-_COLUMNS = ("run", "scenario", "measured", "repeat", "began (UTC)", "requests", "send lag p99", "generator CPU",
-            "calibration", "verdict")  # fmt: skip
+_COLUMNS = ("run", "verdict", "measured", "repeat", "began (UTC)", "requests", "send lag p99", "generator CPU",
+            "calibration")  # fmt: skip
 _VERDICTS = {"agrees": "agrees", "differs": "differs", "unknown": "cannot be compared"}
 
 
@@ -39,12 +39,16 @@ def method_sheet(sections: Sequence[Section], unreadable: Sequence[str]) -> str:
 def _runs(sections: Sequence[Section]) -> str:
     lines = []
     for row in method.run_rows(sections):
-        cells = (row.scenario, row.subject, row.repeat, row.began, row.requests, row.lag, row.generator, row.noise)
-        why = "".join(f"<br><small>{escape(one)}</small>" for one in row.why)
+        told = (f"{row.scenario}, {row.subject}", row.repeat, row.began, row.requests, row.lag, row.generator, row.noise)
+        cells = "".join(
+            f'<td data-of="{name}">{escape(cell)}</td>' for name, cell in zip(_COLUMNS[2:], told, strict=True)
+        )
         kind = "doubt" if row.verdict == "in doubt" else "quiet"
+        why = "".join(f"<li>{escape(one)}</li>" for one in row.why)
         lines.append(
-            f'<tr><th scope="row">{escape(row.name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}'
-            f'<td><span class="{kind}">{row.verdict}</span>{why}</td></tr>'
+            f'<tr{" class=explained" if why else ""}><th scope="row">{escape(row.name)}</th>'
+            f'<td data-of="verdict"><span class="{kind}">{row.verdict}</span></td>{cells}</tr>'
+            + (f'<tr class="why"><td colspan="{len(_COLUMNS)}"><ul>{why}</ul></td></tr>' if why else "")
         )
     heads = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
     return _scrolling("Runs", f'<table class="runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>')
@@ -69,7 +73,7 @@ def _figures(section: Section) -> str:
     )
     below = '<th scope="col">ours</th><th scope="col">published</th>' * len(labels)
     second = f"<tr>{below}</tr>" if study else ""
-    first = f'<tr><th rowspan="{2 if study else 1}" scope="col">{escape(section.name)}</th>{heads}</tr>'
+    first = f'<tr><th rowspan="{2 if study else 1}" scope="col">figure</th>{heads}</tr>'
     lines = []
     for row in rows(section):
         cells = "".join(_cell(cell, label, study) for cell, label in zip(row.cells, labels, strict=True))

@@ -51,7 +51,8 @@ def over_repeats(found: Spread | None, form: Form) -> str:
         return UNKNOWN
     if found.count == 1:
         return form(found.median)
-    return f"{form(found.median)} ({form(found.least)} – {form(found.most)})"
+    middle, least, most = form(found.median), form(found.least), form(found.most)
+    return middle if least == most else f"{middle} ({least} – {most})"
 
 
 def profile(found: Figures) -> tuple[str, str] | None:

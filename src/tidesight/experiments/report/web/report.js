@@ -8,6 +8,7 @@
   const places = [...document.querySelectorAll("[data-chart]")];
   const drawn = new Set();
   const PAPER_PX = 690; // what A4 leaves between its margins
+  const PAPER_HEIGHT = 0.74; // so that two charts fit on most pages
   let onPaper = false;
 
   const styleOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -27,6 +28,8 @@
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, coloured(inner)]));
   }
 
+  const heightOf = (layout) => Math.round(layout.height * (onPaper ? PAPER_HEIGHT : 1));
+
   function looks(layout, width) {
     const narrow = width < 520;
     const axis = {
@@ -34,18 +37,17 @@
       ticklen: 4, tickcolor: colour("@line"), fixedrange: coarse, tickfont: { size: 11 }, automargin: true,
     };
     const dressed = {
-      ...coloured(layout), width, autosize: false, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
+      ...coloured(layout), width, height: heightOf(layout), autosize: false, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: styleOf("--text"), size: 12, color: colour("@ink") },
-      margin: { l: narrow ? 44 : 58, r: narrow ? 8 : 16, t: 24, b: 46 },
+      margin: { l: narrow ? 40 : 52, r: narrow ? 8 : 16, t: 24, b: 46 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("@quiet"), activecolor: colour("@0") },
       hoverlabel: { bgcolor: colour("@panel"), bordercolor: colour("@line"), font: { color: colour("@ink"), size: 12 } },
     };
     for (const key of Object.keys(dressed)) {
       if (!/^[xy]axis\d*$/.test(key)) continue;
       const own = dressed[key];
-      const log = own.type === "log" ? { dtick: "D2", minor: { showgrid: false }, exponentformat: "none", nticks: 5 } : {};
-      dressed[key] = { ...axis, ...log, ...own };
-      if (own.type === "log") dressed[key] = { ...dressed[key], dtick: 1 };
+      dressed[key] = { ...axis, ...own };
       if (own.title) dressed[key].title = { ...own.title, standoff: 8, font: { size: 11, color: colour("@quiet") } };
     }
     return dressed;
@@ -54,8 +56,9 @@
   function draw(place) {
     const { data, layout } = specs[place.dataset.chart];
     const width = onPaper ? PAPER_PX : place.clientWidth;
-    const config = { displaylogo: false, displayModeBar: coarse || onPaper ? false : "hover",
-                     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], scrollZoom: false };
+    const config = { displaylogo: false, displayModeBar: !coarse && !onPaper, scrollZoom: false,
+                     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+    place.style.height = `${heightOf(layout)}px`;
     place.querySelector("noscript")?.remove();
     Plotly.react(place, coloured(data), looks(layout, width), config);
     place.dataset.width = width;
