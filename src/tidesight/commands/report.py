@@ -1,5 +1,6 @@
 """`tidesight report`: from recorded runs to one page and one table."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
     from tidesight.experiments.report.comparing import Section
 
+_WIDTH = 140  # a pipe has none
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of recorded runs, or folders that hold such.")],
@@ -18,8 +21,8 @@ def report(
 ) -> None:
     """Compare recorded runs: a page with charts that needs nothing else, and the same tables in Markdown.
 
-    Runs of one scenario are put side by side, repeats under one heading with their spread. What a run does not record is
-    called unknown. Exit code 0: all was read; 1: some folders could not be read, and the report says so.
+    Runs of one scenario are put side by side, repeats under one heading with their spread. What a run does not record
+    is called unknown. Exit code 0: all was read; 1: some folders could not be read, and the report says so.
     """
     import msgspec
     from rich.console import Console
@@ -51,7 +54,7 @@ def print_tables(sections: "Sequence[Section]") -> None:
     from tidesight.experiments.report.published import study_of
     from tidesight.experiments.report.table import rows
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     for section in sections:
         study = study_of(section)
         table = Table(box=box.SIMPLE_HEAD, title=escape(section.name), title_justify="left")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +133,8 @@ class Binned:
     @property
     def offered(self) -> npt.NDArray[np.int64]:
         """Requests due in each bin."""
-        return np.sum(list(self.fates.values()), axis=0).astype(np.int64)
+        found: npt.NDArray[np.int64] = np.sum(list(self.fates.values()), axis=0).astype(np.int64)
+        return found
 
 
 def binned(answers: Answers, width_s: float, seconds: float, percents: tuple[float, ...]) -> Binned:
@@ -152,7 +154,7 @@ def binned(answers: Answers, width_s: float, seconds: float, percents: tuple[flo
     arrived = ends < count  # those answered after the last request was due have no bin
     good = answers.fate[answers.served] == Fate.GOOD
     return Binned(
-        np.arange(count) * width_s,
+        np.arange(count, dtype=np.float64) * width_s,
         width_s,
         _percentiles(place[answers.served], answers.latency_s[answers.served], count, percents),
         fates,
@@ -167,7 +169,7 @@ def _percentiles(
     """`place` is in order, so that a bin is a slice."""
     edges = np.searchsorted(place, np.arange(count + 1))
     found = {percent: np.full(count, np.nan) for percent in percents}
-    for bin_, (start, end) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for bin_, (start, end) in enumerate(pairwise(edges.tolist())):
         if start < end:
             values = np.percentile(latency_s[start:end], percents, method="inverted_cdf")
             for percent, value in zip(percents, values, strict=True):

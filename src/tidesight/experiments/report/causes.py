@@ -67,14 +67,16 @@ def instance_class(beside: Beside) -> str | None:
     told += "; the study states none"
     used = beside.ours("memory_bytes")
     if beside.theirs.figure == "memory" and used and beside.theirs.value:
-        told += f". Our {mebibytes(used)} would be its {beside.theirs.value:.2f} of {mebibytes(used / beside.theirs.value)}"
+        told += (
+            f". Our {mebibytes(used)} would be its {beside.theirs.value:.2f} of {mebibytes(used / beside.theirs.value)}"
+        )
     elif beside.theirs.figure == "memory":
         return None
     else:
-        busy = beside.ours("cpu")
-        if busy is None or busy < _BUSY or not beside.higher:
+        busy, peak = beside.ours("cpu"), beside.ours("cpu_peak")
+        if busy is None or peak is None or peak < _BUSY or not beside.higher:
             return None
-        told += f". Ready instances used {share(busy)} of their CPU: they were the limit"
+        told += f". Instances used {share(busy)} of their CPU on average, {share(peak)} at the peak"
     return told + "."
 
 
@@ -115,7 +117,9 @@ def concurrency(beside: Beside) -> str | None:
         return None
     if beside.study.threads is not None and inside <= beside.study.threads:
         return None
-    theirs = f"the study's took {beside.study.threads} at a time" if beside.study.threads else "the study states no limit"
+    theirs = (
+        f"the study's took {beside.study.threads} at a time" if beside.study.threads else "the study states no limit"
+    )
     most = rules.instance.concurrency if rules else None
     limit = f" (the platform sends at most {most})" if most else ""
     return f"Concurrency: on average {figure(inside)} requests were inside a ready instance of ours{limit}; {theirs}."
@@ -149,7 +153,9 @@ def tick_period(beside: Beside) -> str | None:
         part = min(1.0, first_s / lasted_s)
         return f"{told} and first added an instance {seconds(first_s)} into the load, after {share(part)} of it."
     if beside.ours("ups") == 0:
-        return f"{told}, {int(lasted_s / tick_s)} times in this load of {seconds(lasted_s)}, and never added an instance."
+        return (
+            f"{told}, {int(lasted_s / tick_s)} times in this load of {seconds(lasted_s)}, and never added an instance."
+        )
     return None
 
 
@@ -180,7 +186,10 @@ def queueing(beside: Beside) -> str | None:
 def scaled_load(beside: Beside) -> str | None:
     """Whether our load is that of the study."""
     load = table(beside.subject.runs[0].scenario, "load")
-    for key, theirs, unit in (("users", beside.study.users, "users"), ("rate_rps", beside.study.rate_rps, "requests/s")):
+    for key, theirs, unit in (
+        ("users", beside.study.users, "users"),
+        ("rate_rps", beside.study.rate_rps, "requests/s"),
+    ):
         ours = number(load.get(key))
         if ours is not None and theirs and abs(ours / theirs - 1) > 0.01:
             return f"Load: ours was {figure(ours)} {unit}, {figure(ours / theirs)} times the study's {theirs:g}."
@@ -210,7 +219,7 @@ def doubtful(beside: Beside) -> str | None:
     doubted = [run for run in beside.subject.runs if run.doubts()]
     if not doubted:
         return None
-    return f"Validity: {len(doubted)} of our {len(beside.subject.runs)} runs are in doubt; the list of runs says why."
+    return f"Validity: in doubt are {len(doubted)} of {len(beside.subject.runs)} runs; the list of runs says why."
 
 
 def noise(beside: Beside) -> str | None:

@@ -154,7 +154,7 @@ def _base_label(run: Evidence) -> str:
         label = PLATFORMS.get(name, name)
     else:
         url = urlsplit(str(run.facts.get("url") or ""))
-        label = url.netloc.rpartition("@")[2] or "unknown target"
+        label = str(run.facts.get("arm") or url.netloc.rpartition("@")[2] or "unknown target")
     variant = str(table(run.facts, "variant").get("name") or "")
     label = f"{label}, {variant}" if variant else label
     return f"{label} (simulated)" if run.simulated else label

@@ -79,7 +79,9 @@ def _numbers(subject: Subject, theirs: Figure) -> tuple[Verdict, str]:
     told = f"published {theirs.text}; ours {form(ours.median)}"
     if ours.count > 1:
         least, most = form(ours.least), form(ours.most)
-        told += f" (all {ours.count} repeats)" if least == most else f" (median of {ours.count} repeats, {least} to {most})"
+        told += (
+            f" (all {ours.count} repeats)" if least == most else f" (median of {ours.count} repeats, {least} to {most})"
+        )
     if _agrees(ours.median, theirs):
         within = "within that bound" if theirs.relation != "=" else "the same within 10 %" if theirs.value else "as low"
         return "agrees", f"{told}: {within}."
@@ -109,7 +111,6 @@ def _apart(ours: float, theirs: float, by: str) -> str:
         return f"{higher} by {by}"
     ratio = max(ours, theirs) / min(ours, theirs)
     return f"{higher} by a factor of {figure(ratio)}" if ratio >= 1.5 else f"{higher} by {by}"
-
 
 
 def _form(name: str) -> Form:

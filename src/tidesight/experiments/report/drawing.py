@@ -65,7 +65,11 @@ def rows(titles: Sequence[str], x_title: str, y: Sequence[dict[str, Any]], row_p
         suffix = "" if place == 0 else str(place + 1)
         # `domain` must not leave 0 to 1 by an error of rounding
         domain = [max(0.0, round(top - row_px / inner_px, 6)), min(1.0, round(top, 6))]
-        layout[f"yaxis{suffix}"] = {"domain": domain, **({} if special.get("type") == "log" else {"rangemode": "tozero"}), **special}
+        layout[f"yaxis{suffix}"] = {
+            "domain": domain,
+            **({} if special.get("type") == "log" else {"rangemode": "tozero"}),
+            **special,
+        }
         last = place == count - 1
         layout[f"xaxis{suffix}"] = {
             "anchor": f"y{suffix}", "showticklabels": last, **({"title": {"text": x_title}} if last else {}),
@@ -132,10 +136,10 @@ def over(columns: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
     """Median, least and most of curves of one length, point by point; NaN where none has a value."""
     stacked = np.vstack(columns)
     known = np.isfinite(stacked).any(axis=0)
-    found = [np.full(stacked.shape[1], np.nan) for _ in range(3)]
-    for values, reduce in zip(found, (np.nanmedian, np.nanmin, np.nanmax), strict=True):
-        values[known] = reduce(stacked[:, known], axis=0)
-    return found[0], found[1], found[2]
+    middle, least, most = (np.full(stacked.shape[1], np.nan) for _ in range(3))
+    middle[known] = np.nanmedian(stacked[:, known], axis=0)
+    least[known], most[known] = np.nanmin(stacked[:, known], axis=0), np.nanmax(stacked[:, known], axis=0)
+    return middle, least, most
 
 
 def escaped(text: str) -> str:

@@ -165,7 +165,7 @@ def read_evidence(folder: Path) -> Evidence:
     return Evidence(
         folder, facts, summary, answers,
         tuple(one for one in samples if one.instance != FRONT), tuple(one for one in samples if one.instance == FRONT),
-        tuple(decisions), reader.truncated, _starts(summary, folder),
+        tuple(decisions), reader.truncated or summary.get("truncated") or None, _starts(summary, folder),
     )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def _starts(summary: Mapping[str, Any], folder: Path) -> tuple[Start, ...]:
         raise DataError(f"{folder}: `starts` in summary.json: expected a list of objects")
     times = ("asked_s", "placed_s", "spawned_s", "ready_s", "ended_s")
     return tuple(
-        Start(str(one.get("id", place)), *(number(one.get(key)) for key in times), one.get("how"))
+        Start(str(one.get("id", place)), how=one.get("how"), **{key: number(one.get(key)) for key in times})
         for place, one in enumerate(listed, 1)
     )
 

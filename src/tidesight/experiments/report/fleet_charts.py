@@ -19,8 +19,12 @@ _MOST_INSTANCES = 12
 _MOST_STARTS = 12
 _MOST_MARKS = 200
 _Watched = list[tuple[int, Subject]]
-_PHASES = (("placing and image", "asked_s", "placed_s", "@client"), ("machine to process", "placed_s", "spawned_s", "@refused"),
-           ("process to ready", "spawned_s", "ready_s", "@6"), ("asked to ready", "asked_s", "ready_s", "@quiet"))  # fmt: skip
+_Read = Callable[[SampleRow], float | None]
+_PHASES = (
+    ("placing and image", "asked_s", "placed_s", "@client"),
+    ("machine to process", "placed_s", "spawned_s", "@refused"),
+    ("process to ready", "spawned_s", "ready_s", "@6"), ("asked to ready", "asked_s", "ready_s", "@quiet"),
+)  # fmt: skip
 
 
 def fleet_charts(section: Section) -> list[Chart]:
@@ -58,15 +62,17 @@ def _instances(watched: _Watched) -> Chart:
         traces.append(line(x, tidy(ready + _starting_at(known, at_s + zero_s)), "ready and starting", "@quiet",
                            line=step | {"dash": "dot", "width": 1.5}, hovertemplate=hover, legendgroup="starting",
                            showlegend=row == 0, **where))  # fmt: skip
-        traces.append(line(x, tidy(ready), "ready", f"@{place}", line=step, hovertemplate=hover, showlegend=False, **where))
+        traces.append(
+            line(x, tidy(ready), "ready", f"@{place}", line=step, hovertemplate=hover, showlegend=False, **where)
+        )
         traces += _marks(run, zero_s, row == 0, where)
     axes = [{"dtick": _tick(subject)} for _, subject in watched]
     titles = [f"{subject.label}, instances" for _, subject in watched]
     several = any(len(subject.runs) > 1 for _, subject in watched)
     which = " of the repeat with the middle share of good answers; the band is all repeats" if several else ""
     caption = (
-        f"Instances ready (full) and with those that start (dotted){which}. Triangles are decisions that changed the count, "
-        f"at the count they asked for; hover for the reason. {_decision_words(watched)}"
+        f"Instances ready (full) and with those that start (dotted){which}. Triangles are decisions that changed the "
+        f"count, at the count they asked for; hover for the reason. {_decision_words(watched)}"
     )
     return Chart("instances", "Instances and decisions", caption, traces, rows(titles, SINCE, axes, 130))
 
@@ -84,11 +90,15 @@ def _starting_at(known: list[Life], at_s: Floats) -> Floats:
 
 def _marks(run: Evidence, zero_s: float, legend: bool, where: dict[str, str]) -> list[Trace]:
     traces = []
-    for name, symbol, colour, way in (("raised", "triangle-up", "@notice", 1), ("lowered", "triangle-down", "@good", -1)):
+    for name, symbol, colour, way in (
+        ("raised", "triangle-up", "@notice", 1),
+        ("lowered", "triangle-down", "@good", -1),
+    ):
         taken = [one for one in run.decisions if one.valid and (one.desired - one.current) * way > 0][:_MOST_MARKS]
         traces.append(
-            {"type": "scatter", "mode": "markers", "name": name, "x": tidy([one.t_s - zero_s for one in taken], 6) or [None],
-             "y": [one.desired for one in taken] or [None],
+            {"type": "scatter", "mode": "markers", "name": name,
+             "x": tidy([one.t_s - zero_s for one in taken], 6) or [None],
+             "y": tidy([one.desired for one in taken]) or [None],
              "text": [f"{one.current} → {one.desired}: {escaped(one.reason)}" for one in taken],
              "marker": {"symbol": symbol, "size": 11, "color": colour, "line": {"width": 1, "color": "@panel"}},
              "hovertemplate": "%{text} at %{x} s<extra></extra>", "legendgroup": name, "showlegend": legend, **where}
@@ -107,11 +117,15 @@ def _decision_words(watched: _Watched) -> str:
             told.append(f"{subject.label}: {len(run.decisions)} decisions, none changed the count")
         else:
             reasons = sorted({one.reason for one in changes})
-            told.append(f"{subject.label}: {len(changes)} of {len(run.decisions)} decisions changed it ({', '.join(reasons)})")
+            told.append(
+                f"{subject.label}: {len(changes)} of {len(run.decisions)} decisions changed it ({', '.join(reasons)})"
+            )
     return "; ".join(told) + "."
 
 
-def _usage(watched: _Watched, key: str, title: str, unit: str, read: Callable[[SampleRow], float | None], mean: str) -> Chart:
+def _usage(
+    watched: _Watched, key: str, title: str, unit: str, read: Callable[[SampleRow], float | None], mean: str
+) -> Chart:
     traces: list[Trace] = []
     left_out = 0
     for row, (place, subject) in enumerate(watched):
@@ -134,7 +148,9 @@ def _usage(watched: _Watched, key: str, title: str, unit: str, read: Callable[[S
     told = [f"{subject.label}: {_mean_words(subject, mean)}" for _, subject in watched]
     rest = f" {left_out} short-lived instances are left out." if left_out else ""
     caption = f"A line for each instance of one repeat.{rest} Mean of ready instances, {'; '.join(told)}."
-    axes: list[dict[str, Any]] = [{"ticksuffix": unit, **({"matches": "y"} if row else {})} for row in range(len(watched))]
+    axes: list[dict[str, Any]] = [
+        {"ticksuffix": unit, **({"matches": "y"} if row else {})} for row in range(len(watched))
+    ]
     return Chart(key, title, caption, traces, rows([one.label for _, one in watched], SINCE, axes, 110))
 
 
@@ -171,19 +187,23 @@ def _starts(watched: _Watched) -> Chart | None:
         if not any(times):
             continue
         traces.append(
-            {"type": "bar", "orientation": "h", "y": names, "x": tidy([np.nan if one is None else one for one in times]),
+            {"type": "bar", "orientation": "h", "y": names,
+             "x": tidy([np.nan if one is None else one for one in times]),
              "name": title if not whole else "parts not recorded", "marker": {"color": colour},
              "hovertemplate": "%{x:.3~g} s<extra>%{fullData.name}</extra>"}
         )  # fmt: skip
     layout = {
-        "height": 110 + 26 * len(bars), "barmode": "stack", "xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"},
+        "height": 110 + 26 * len(bars), "barmode": "stack",
+        "xaxis": {"title": {"text": "seconds"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "automargin": True, "ticks": ""}, "bargap": 0.3,
     }  # fmt: skip
     told = []
     for _, subject in watched:
         found = [start.took_s for run in subject.runs for start in run.starts if start.took_s is not None]
         if found:
-            told.append(f"{subject.label}: median {seconds(float(np.median(found)))} of {len(found)} starts in all repeats")
+            told.append(
+                f"{subject.label}: median {seconds(float(np.median(found)))} of {len(found)} starts in all repeats"
+            )
     caption = f"From the decision to have an instance until it takes requests, in one repeat. {'; '.join(told)}."
     return Chart("starts", "What a start is made of", caption, traces, layout)
 

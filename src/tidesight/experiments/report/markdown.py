@@ -25,7 +25,7 @@ def markdown(sections: Sequence[Section], unreadable: Sequence[str] = ()) -> str
             )
         )
     )
-    parts += [_runs(sections), "## Reference table", "Medians over repeats, and in brackets the least and the most."]
+    parts += [_runs(sections), "## Reference table", method.SPREAD]
     for section in sections:
         parts += [f"### {section.name}", reference_table(section), _differences(section)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -48,10 +48,20 @@ def reference_table(section: Section) -> str:
 
 
 def _runs(sections: Sequence[Section]) -> str:
-    heads = ["run", "measured", "repeat", "began (UTC)", "requests", "send lag p99", "generator CPU", "calibration", "verdict"]
+    heads = [
+        "run",
+        "measured",
+        "repeat",
+        "began (UTC)",
+        "requests",
+        "send lag p99",
+        "generator CPU",
+        "calibration",
+        "verdict",
+    ]
     lines = [
-        [row.name, f"{row.scenario}, {row.subject}", row.repeat, row.began, row.requests, row.lag, row.generator, row.noise,
-         "; ".join((row.verdict, *row.why))]
+        [row.name, f"{row.scenario}, {row.subject}", row.repeat, row.began, row.requests, row.lag, row.generator,
+         row.noise, "; ".join((row.verdict, *row.why))]
         for row in method.run_rows(sections)
     ]  # fmt: skip
     return _table(heads, lines)

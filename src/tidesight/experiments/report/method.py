@@ -12,6 +12,8 @@ from tidesight.experiments.report.words import UNKNOWN, figure, seconds
 DRIVERS = {"tidesight": "Tidesight's own generator", "aiohttp": "Tidesight's own generator",
            "locust": "Locust", "jmeter": "Apache JMeter"}  # fmt: skip
 
+SPREAD = "Where a thing was measured several times: the median, and in brackets the least and the most."
+
 
 @dataclass(frozen=True)
 class RunRow:
@@ -81,8 +83,9 @@ def method(sections: Sequence[Section]) -> list[str]:
         told.append(f"Requests were sent by {' and '.join(names)}." if names else "What sent the requests is unknown.")
     if any(run.platform and not run.simulated for run in runs):
         told.append(
-            "Fleets are real processes behind a real Envoy on one machine; when instances come and go is decided by the "
-            "named platform's own rule. Costs are what that platform would charge for the same seconds by its list prices."
+            "Fleets are real processes behind a real Envoy on one machine; when instances come and go is decided by "
+            "the named platform's own rule. Costs are what that platform would charge for the same seconds by its list "
+            "prices."
         )
     if any(run.simulated for run in runs):
         told.append("Runs called simulated ran in virtual time: their figures are a model's, not measurements.")
@@ -93,7 +96,9 @@ def method(sections: Sequence[Section]) -> list[str]:
 def _good_words(loaded: Iterable[Evidence]) -> str:
     objectives = {run.objective_s for run in loaded}
     known = sorted(value for value in objectives if value is not None)
-    told = f"An answer is good when it is 2xx within the objective of {' or '.join(map(seconds, known))}." if known else ""
+    told = (
+        f"An answer is good when it is 2xx within the objective of {' or '.join(map(seconds, known))}." if known else ""
+    )
     rest = "Where no objective is recorded, every 2xx counts as good." if None in objectives else ""
     return " ".join(one for one in (told, rest) if one)
 
@@ -103,7 +108,8 @@ def _repeats(sections: Sequence[Section]) -> str:
     if counts == [1]:
         return "Each thing was measured once: nothing is known of how far repeats would spread."
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"Each thing was measured {many} times; a figure is the median over repeats, with the least and the most beside."
+    rest = "a figure is the median over repeats, with the least and the most beside"
+    return f"Each thing was measured {many} times; {rest}."
 
 
 def machines(runs: Sequence[Evidence]) -> list[str]:
@@ -140,8 +146,8 @@ def noise(runs: Sequence[Evidence]) -> str:
         return "Unknown: no run measured it."
     worst = max((run for run, *_ in known), key=lambda run: abs(run.drift or 0.0))
     told = (
-        f"The same piece of work took {figure(min(times))} to {figure(max(times))} ms before and after the runs; it changed "
-        f"most, by {worst.drift or 0.0:+.0%}, during {worst.name}."
+        f"The same piece of work took {figure(min(times))} to {figure(max(times))} ms before and after the runs; it "
+        f"changed most, by {worst.drift or 0.0:+.0%}, during {worst.name}."
     )
     missing = sum(not run.simulated for run in runs) - len(known)
     return f"{told} {missing} runs did not measure it." if missing > 0 else told

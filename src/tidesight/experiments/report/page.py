@@ -15,9 +15,12 @@ from tidesight.experiments.report.comparing import Section
 from tidesight.experiments.report.drawing import Chart
 from tidesight.experiments.report.fleet_charts import fleet_charts
 from tidesight.experiments.report.request_charts import request_charts
+from tidesight.experiments.report.words import UNKNOWN
 
 # Nothing is fetched, whatever a name in a run may say; blob: is how Plotly saves a picture.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
 _MARK = (
     '<svg class="mark" viewBox="0 0 32 32" aria-hidden="true"><circle class="sun" cx="23" cy="9" r="4"/>'
     '<path d="M2 18c3-4 6-4 9 0s6 4 9 0 6-4 9 0M2 25c3-4 6-4 9 0s6 4 9 0 6-4 9 0"/></svg>'
@@ -54,7 +57,8 @@ def page(sections: Sequence[Section], unreadable: Sequence[str] = ()) -> str:
             sheets.differences_sheet(sections),
             *(_scenario(section, drawn[section.anchor]) for section in sections),
             "</main></div>",
-            "<footer><p>Made by <code>tidesight report</code>. This file is complete: it asks the network for nothing.</p></footer>",
+            "<footer><p>Made by <code>tidesight report</code>. "
+            "This file is complete: it asks the network for nothing.</p></footer>",
         )
     )
     specs = {
@@ -104,7 +108,7 @@ def _title(sections: Sequence[Section]) -> str:
 
 def _head(title: str, sections: Sequence[Section], unreadable: Sequence[str]) -> str:
     runs = [run for section in sections for run in section.runs]
-    days = sorted({method.began(run)[:10] for run in runs} - {method.UNKNOWN[:10]})
+    days = sorted({method.began(run)[:10] for run in runs} - {UNKNOWN[:10]})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "unknown date"
     labels = list(dict.fromkeys(subject.label for section in sections for subject in section.subjects))
     counted = f"{len(runs)} run{'s' * (len(runs) > 1)} of {len(sections)} scenario{'s' * (len(sections) > 1)}"
@@ -120,12 +124,16 @@ def _head(title: str, sections: Sequence[Section], unreadable: Sequence[str]) ->
 
 
 def _contents(sections: Sequence[Section], drawn: dict[str, list[Chart]]) -> str:
-    lines = ['<li><a href="#method">Method, machine, validity</a></li>', '<li><a href="#figures">Reference table</a></li>']
+    lines = [
+        '<li><a href="#method">Method, machine, validity</a></li>',
+        '<li><a href="#figures">Reference table</a></li>',
+    ]
     if any(sheets.has_differences(section) for section in sections):
         lines.append('<li><a href="#differences">Differences explained</a></li>')
     for section in sections:
         inner = "".join(
-            f'<li><a href="#{section.anchor}-{chart.key}">{escape(chart.title)}</a></li>' for chart in drawn[section.anchor]
+            f'<li><a href="#{section.anchor}-{chart.key}">{escape(chart.title)}</a></li>'
+            for chart in drawn[section.anchor]
         )
         lines.append(f'<li><a href="#{section.anchor}">{escape(section.name)}</a><ul>{inner}</ul></li>')
     return (

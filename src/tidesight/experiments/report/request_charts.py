@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidesight.experiments.report.answers import FATES, Binned, Fate, Floats, bin_width_s, binned
 from tidesight.experiments.report.comparing import Section, Subject
@@ -30,6 +31,7 @@ _FATE_COLOURS = {
     Fate.TIMEOUT: "@timeout", Fate.NONE: "@none",
 }  # fmt: skip
 _Series = dict[str, list[Binned]]
+Counts = npt.NDArray[np.int64]
 
 
 def request_charts(section: Section) -> list[Chart]:
@@ -65,7 +67,9 @@ def _latency(loaded: _Loaded, series: _Series) -> Chart:
             middle, low, high = over([one.percentiles_s[percent] * 1e3 for one in bins])
             where, colour = on_row(row), f"@{place}"
             if len(bins) > 1:
-                traces.append(band(bins[0].middle_s, low, high, subject.label, colour, legendgroup=subject.label, **where))
+                traces.append(
+                    band(bins[0].middle_s, low, high, subject.label, colour, legendgroup=subject.label, **where)
+                )
             hover = f"%{{y:.4~g}} ms at %{{x}} s<extra>{escaped(subject.label)}, p{percent:g}</extra>"
             traces.append(
                 line(tidy(bins[0].middle_s, 6), tidy(middle), escaped(subject.label), colour, hovertemplate=hover,
@@ -94,7 +98,9 @@ def _latency_words(loaded: _Loaded) -> str:
     for _, subject in loaded:
         found = [subject.spreads[name] for name in ("p50_s", "p99_s")]
         if found[0] is not None:
-            told.append(f"{subject.label}: p50 {over_repeats(found[0], seconds)}, p99 {over_repeats(found[1], seconds)}")
+            told.append(
+                f"{subject.label}: p50 {over_repeats(found[0], seconds)}, p99 {over_repeats(found[1], seconds)}"
+            )
         else:
             told.append(f"{subject.label}: no 2xx answer")
     return "; ".join(told) + "."
@@ -105,7 +111,7 @@ def _rates(loaded: _Loaded, series: _Series) -> Chart:
     for row, (place, subject) in enumerate(loaded):
         bins, where = series[subject.label], on_row(row)
         at_s = tidy(bins[0].middle_s, 6)
-        curves = (
+        curves: tuple[tuple[str, list[Counts], str, dict[str, Any]], ...] = (
             ("offered", [one.offered for one in bins], "@quiet", {"dash": "dot", "width": 1.5}),
             ("answered 2xx", [one.answered for one in bins], f"@{place}/55", {"width": 1.5}),
             ("good", [one.good for one in bins], f"@{place}", {}),
@@ -116,14 +122,16 @@ def _rates(loaded: _Loaded, series: _Series) -> Chart:
             if name == "good" and len(bins) > 1:
                 traces.append(band(bins[0].middle_s, low, high, name, f"@{place}", **where))
             hover = f"%{{y:.3~g}}/s at %{{x}} s<extra>{escaped(subject.label)}, {name}</extra>"
-            traces.append(line(at_s, tidy(middle), name, colour, line=style, hovertemplate=hover, showlegend=False, **where))
+            traces.append(
+                line(at_s, tidy(middle), name, colour, line=style, hovertemplate=hover, showlegend=False, **where)
+            )
     told = [
         f"{subject.label}: {over_repeats(subject.spreads['good_rps'], figure)} good of "
         f"{over_repeats(subject.spreads['sent_rps'], figure)} offered a second"
         for _, subject in loaded
     ]
     caption = (
-        "Requests due a second (dotted), 2xx answers that arrived (faint) and those of them within the objective (full). "
+        "Requests due a second (dotted), 2xx answers that arrived (faint) and those within the objective (full). "
         + "; ".join(told) + "."
     )  # fmt: skip
     axes = [{"matches": "y"} if row else {} for row in range(len(loaded))]
@@ -160,7 +168,9 @@ def _fates_words(loaded: _Loaded) -> str:
     told = []
     for _, subject in loaded:
         fates = np.concatenate([run.answers.fate for run in subject.runs])
-        parts = [f"{share(float((fates == fate).mean()))} {title}" for fate, title in FATES.items() if (fates == fate).any()]
+        parts = [
+            f"{share(float((fates == fate).mean()))} {title}" for fate, title in FATES.items() if (fates == fate).any()
+        ]
         told.append(f"{subject.label}: {', '.join(parts)}")
     return "; ".join(told) + "."
 
@@ -232,8 +242,8 @@ def _cost(loaded: _Loaded) -> Chart | None:
         300,
     )
     caption = (
-        "US dollars for 1000 good answers; a point for each repeat, a diamond for their median; lower and further right is "
-        f"better. List prices of {', '.join(dates) or 'unknown date'}, "
+        "US dollars for 1000 good answers; a point for each repeat, a diamond for their median; lower and further "
+        f"right is better. List prices of {', '.join(dates) or 'unknown date'}, "
         f"of the platform's own instance class. For 1000 good answers, {'; '.join(told)}."
     )
     return Chart("cost", "Cost against goodput", caption, traces, layout)

@@ -39,7 +39,15 @@ def method_sheet(sections: Sequence[Section], unreadable: Sequence[str]) -> str:
 def _runs(sections: Sequence[Section]) -> str:
     lines = []
     for row in method.run_rows(sections):
-        told = (f"{row.scenario}, {row.subject}", row.repeat, row.began, row.requests, row.lag, row.generator, row.noise)
+        told = (
+            f"{row.scenario}, {row.subject}",
+            row.repeat,
+            row.began,
+            row.requests,
+            row.lag,
+            row.generator,
+            row.noise,
+        )
         cells = "".join(
             f'<td data-of="{name}">{escape(cell)}</td>' for name, cell in zip(_COLUMNS[2:], told, strict=True)
         )
@@ -51,14 +59,16 @@ def _runs(sections: Sequence[Section]) -> str:
             + (f'<tr class="why"><td colspan="{len(_COLUMNS)}"><ul>{why}</ul></td></tr>' if why else "")
         )
     heads = "".join(f'<th scope="col">{column}</th>' for column in _COLUMNS)
-    return _scrolling("Runs", f'<table class="runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>')
+    return _scrolling(
+        "Runs", f'<table class="runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    )
 
 
 def figures_sheet(sections: Sequence[Section]) -> str:
     """The reference table of every scenario."""
     return (
         '<section id="figures" aria-labelledby="figures-title"><h2 id="figures-title">Reference table</h2>'
-        "<p>Medians over repeats, and in brackets the least and the most.</p>"
+        f"<p>{method.SPREAD}</p>"
         f"{''.join(_figures(section) for section in sections)}</section>"
     )
 
@@ -79,7 +89,7 @@ def _figures(section: Section) -> str:
         cells = "".join(_cell(cell, label, study) for cell, label in zip(row.cells, labels, strict=True))
         lines.append(f'<tr><th scope="row">{row.title}<small>{row.about}</small></th>{cells}</tr>')
     table = f'<table class="figures"><thead>{first}{second}</thead><tbody>{"".join(lines)}</tbody></table>'
-    return f'<h3>{escape(section.name)}</h3>{_study_words(study)}{_scrolling(f"Figures of {section.name}", table)}'
+    return f"<h3>{escape(section.name)}</h3>{_study_words(study)}{_scrolling(f'Figures of {section.name}', table)}"
 
 
 def _cell(cell: Cell, label: str, study: Study | None) -> str:
@@ -99,10 +109,11 @@ def _cell(cell: Cell, label: str, study: Study | None) -> str:
 def _study_words(study: Study | None) -> str:
     if study is None:
         return ""
-    return (
-        f"<p>Published: “{escape(study.title)}”, {escape(study.where)}, read {escape(study.read)}; load: {escape(study.load)}; "
-        f"{escape(study.runtime)}. It states no date, instance class or number of repeats.</p>"
+    words = (
+        f"Published: “{study.title}”, {study.where}, read {study.read}; load: {study.load}; {study.runtime}. "
+        "It states no date, instance class or number of repeats."
     )
+    return f"<p>{escape(words)}</p>"
 
 
 def has_differences(section: Section) -> bool:
@@ -121,9 +132,10 @@ def differences_sheet(sections: Sequence[Section]) -> str:
     if not parts:
         return ""
     return (
-        '<section id="differences" aria-labelledby="differences-title"><h2 id="differences-title">Differences explained</h2>'
-        "<p>Each published figure beside ours. Below those that differ stand the known causes that these runs bear out, "
-        "with the numbers that say so; a cause that is not named was looked for and not found.</p>"
+        '<section id="differences" aria-labelledby="differences-title">'
+        '<h2 id="differences-title">Differences explained</h2>'
+        "<p>Each published figure beside ours. Below those that differ stand the known causes that these runs bear "
+        "out, with the numbers that say so; a cause that is not named was looked for and not found.</p>"
         f"{''.join(parts)}</section>"
     )
 

@@ -52,7 +52,7 @@ def over_repeats(found: Spread | None, form: Form) -> str:
     if found.count == 1:
         return form(found.median)
     middle, least, most = form(found.median), form(found.least), form(found.most)
-    return middle if least == most else f"{middle} ({least} – {most})"
+    return middle if least == most else f"{middle} ({least} to {most})"
 
 
 def profile(found: Figures) -> tuple[str, str] | None:
@@ -94,4 +94,3 @@ def said_of(subject: Subject, name: str) -> tuple[str, str] | None:
     """The `profile` or the `scaling` of a subject over its repeats."""
     say = {"profile": profile, "scaling": scaling}[name]
     return agreed([say(found) for found in subject.figures])
-

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tidesight.errors import ConfigError, DataError
 from tidesight.experiments.report.comparing import Section, sections
-from tidesight.experiments.report.evidence import Evidence, read_evidence
+from tidesight.experiments.report.evidence import Evidence, number, read_evidence
 from tidesight.experiments.report.markdown import markdown
 from tidesight.experiments.report.page import page
 from tidesight.runs.writer import FACTS
@@ -47,7 +47,7 @@ def write_report(folders: Sequence[Path], out: Path, tell: Callable[[Path], None
     runs, unreadable = _read(folders, tell)
     if not runs:
         raise DataError("no run could be read: " + "; ".join(unreadable))
-    found = sections(runs)
+    found = sections(sorted(runs, key=lambda run: number(run.facts.get("started_epoch_s")) or 0.0))
     made = ((PAGE, page(found, unreadable)), (MARKDOWN, markdown(found, unreadable)))
     try:
         out.mkdir(parents=True, exist_ok=True)
