@@ -14,6 +14,7 @@ from tidesight.workload.outcome import REFUSALS, Failure
 Floats = npt.NDArray[np.float64]
 _WIDTHS_S = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 _MOST_BINS = 180
+_RESOLUTION_S = 1e-6
 
 
 class Fate(IntEnum):
@@ -147,7 +148,7 @@ def binned(answers: Answers, width_s: float, seconds: float, percents: tuple[flo
         percents: Which percentiles.
     """
     count = max(1, int(np.ceil(seconds / width_s - 1e-9)))
-    since_s = answers.due_s - answers.first_s
+    since_s = answers.due_s - answers.first_s + _RESOLUTION_S  # 2.9999995 s is 3 s as it was written
     place = np.minimum((since_s // width_s).astype(np.int64), count - 1)
     fates = {fate: np.bincount(place[answers.fate == fate], minlength=count) for fate in Fate}
     ends = (since_s[answers.served] + answers.latency_s[answers.served]) // width_s

@@ -20,8 +20,8 @@ class Start:
     Attributes:
         id: Its name.
         asked_s: The decision to have it.
-        placed_s: There was a machine for it, and its image.
-        spawned_s: Its process began.
+        placed_s: There was a machine for it.
+        spawned_s: Its process began; the time since then was for placing and its image.
         ready_s: It took requests.
         ended_s: Its process was gone.
         how: Such as "forked" or "fresh".
@@ -74,7 +74,8 @@ class Evidence:
     @property
     def scenario(self) -> Mapping[str, Any]:
         """What was asked when; empty for a fleet that was only watched."""
-        return table(self.facts, "scenario")
+        found = self.facts.get("scenario")
+        return {"name": found} if isinstance(found, str) else table(self.facts, "scenario")
 
     @property
     def platform(self) -> Mapping[str, Any]:
@@ -90,6 +91,13 @@ class Evidence:
     def objective_s(self) -> float | None:
         """An answer later than this is not good."""
         return number(self.scenario.get("objective_s")) or number(self.summary.get("objective_s"))
+
+    @property
+    def load_s(self) -> float:
+        """How long requests were sent: as planned, or as long as it came to where it was cut off."""
+        planned_s = number(self.scenario.get("duration_s"))
+        cut = self.truncated or self.summary.get("stopped") or self.summary.get("error")
+        return max(0.0 if cut or planned_s is None else planned_s, self.answers.seconds)
 
     @property
     def send_lag_p99_ms(self) -> float | None:

@@ -106,8 +106,7 @@ def _of_requests(run: Evidence) -> _Found:
     if not len(answers):
         return {}
     served = answers.latency_s[answers.served]
-    seconds = number(run.scenario.get("duration_s")) or answers.seconds
-    seconds = max(seconds if not run.truncated and not run.summary.get("stopped") else 0.0, answers.seconds)
+    seconds = run.load_s
     good = answers.share(Fate.GOOD) or 0.0
     failed = 1.0 - len(served) / len(answers)
     return {

@@ -21,9 +21,9 @@ _MOST_MARKS = 200
 _Watched = list[tuple[int, Subject]]
 _Read = Callable[[SampleRow], float | None]
 _PHASES = (
-    ("placing and image", "asked_s", "placed_s", "@client"),
-    ("machine to process", "placed_s", "spawned_s", "@refused"),
-    ("process to ready", "spawned_s", "ready_s", "@6"), ("asked to ready", "asked_s", "ready_s", "@quiet"),
+    ("waiting for a machine", "asked_s", "placed_s", "@client"),
+    ("placing and image", "placed_s", "spawned_s", "@refused"),
+    ("process and model", "spawned_s", "ready_s", "@6"), ("asked to ready", "asked_s", "ready_s", "@quiet"),
 )  # fmt: skip
 
 

@@ -12,22 +12,25 @@ from tidesight.experiments.report.table import rows
 def markdown(sections: Sequence[Section], unreadable: Sequence[str] = ()) -> str:
     """The whole page but its charts."""
     runs = [run for section in sections for run in section.runs]
-    parts = [f"# {', '.join(section.name for section in sections)}", *(f"> {one}" for one in method.warnings(sections))]
-    parts += ["## Method, machine, validity", *method.method(sections)]
-    parts.append(
-        "\n".join(
-            (
-                *(f"- Machine: {one}" for one in method.machines(runs)),
-                *(f"- Versions: {one}" for one in method.versions(runs)),
-                f"- Noise: {method.noise(runs)}",
-                *(f"- Load of {section.name}: {method.load_words(section.scenario)}" for section in sections),
-                *(f"- Not read: {one}" for one in unreadable),
-            )
-        )
+    facts = (
+        *(f"Machine: {one}" for one in method.machines(runs)),
+        *(f"Versions: {one}" for one in method.versions(runs)),
+        f"Noise: {method.noise(runs)}",
+        *(f"Load of {section.name}: {method.load_words(section.scenario)}" for section in sections),
+        *(f"Not read: {one}" for one in unreadable),
     )
-    parts += [_runs(sections), "## Reference table", method.SPREAD]
+    parts = [
+        f"# {_plain(', '.join(section.name for section in sections))}",
+        *(f"> {_plain(one)}" for one in method.warnings(sections)),
+        "## Method, machine, validity",
+        *map(_plain, method.method(sections)),
+        "\n".join(f"- {_plain(one)}" for one in facts),
+        _runs(sections),
+        "## Reference table",
+        method.SPREAD,
+    ]
     for section in sections:
-        parts += [f"### {section.name}", reference_table(section), _differences(section)]
+        parts += [f"### {_plain(section.name)}", reference_table(section), _differences(section)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -70,8 +73,8 @@ def _runs(sections: Sequence[Section]) -> str:
 def _differences(section: Section) -> str:
     lines = []
     for one in differences(section):
-        lines.append(f"- **{_cell(one.subject)}, {one.figure}** ({one.verdict}): {_cell(one.text)}")
-        lines += [f"  - {_cell(cause)}" for cause in one.causes]
+        lines.append(f"- **{_plain(one.subject)}, {one.figure}** ({one.verdict}): {_plain(one.text)}")
+        lines += [f"  - {_plain(cause)}" for cause in one.causes]
     return "\n".join(lines)
 
 
@@ -82,4 +85,9 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays in its cell and is no markup."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Text that is no markup."""
+    return text.replace("\\", "\\\\").replace("<", "&lt;").replace("\n", " ")

@@ -179,7 +179,7 @@ def _figure(section: Section, chart: Chart) -> str:
 def _legend(chart: Chart) -> str:
     """The legend in HTML, which wraps on a phone as Plotly's does not."""
     entries = []
-    for trace in chart.traces:
+    for trace in sorted(chart.traces, key=lambda trace: int(trace.get("legendrank", 0))):
         if trace.get("showlegend", True) and trace.get("name"):
             style = trace.get("line") or trace["marker"]
             word, _, percent = str(style.get("color") or trace["marker"]["color"]).partition("/")

@@ -51,7 +51,7 @@ _Loaded = list[tuple[int, Subject]]
 def _series(subjects: Sequence[Subject]) -> _Series:
     """Every repeat in bins of one width and number, so that repeats can be laid over each other."""
     runs = [run for subject in subjects for run in subject.runs if len(run.answers)]
-    longest_s = max(run.answers.seconds for run in runs)
+    longest_s = max(run.load_s for run in runs)
     width_s = bin_width_s(longest_s)
     return {
         subject.label: [binned(run.answers, width_s, longest_s, PERCENTS) for run in subject.runs if len(run.answers)]
