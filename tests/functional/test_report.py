@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from time import process_time
@@ -42,8 +41,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(runs: Path) -> Path:
-    """The page of all of them."""
-    return write_report([runs], runs.parent / "report").page
+    """A page of some of them: each chart takes a slow machine a while."""
+    shown = ("cloud-run-1", "cloud-run-2", "gke-1", "url", "simulated")
+    return write_report([runs / name for name in shown], runs.parent / "report").page
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,10 @@ def script(page: Page, code: str) -> Any:
 def load(page: Page, width_px: int, *, phone: bool = False) -> None:
     page.resize(width_px, 900, phone=phone)
     page.driver.get(page.url)
-    page.until(lambda: script(page, "document.documentElement.dataset.drawn"))
+    page.until(lambda: script(page, "document.documentElement.dataset.drawn") == "true")
 
 
-@browser
-@pytest.mark.parametrize(("width_px", "phone"), [(1440, False), (390, True)])
-def test_page_at_both_widths(page: Page, width_px: int, phone: bool) -> None:
-    load(page, width_px, phone=phone)
+def check_layout(page: Page, width_px: int) -> None:
     assert page.overflow_px() == 0
     assert page.complaints() == []
     assert script(page, "performance.getEntriesByType('resource').length") == 0  # it asked nobody for anything
@@ -75,47 +72,41 @@ def test_page_at_both_widths(page: Page, width_px: int, phone: bool) -> None:
     assert wanted == script(page, CHARTS) > 15
     wide = script(page, "[...document.querySelectorAll('[data-chart] svg.main-svg')].map(one => one.clientWidth)")
     assert max(wide) <= width_px and min(wide) > 250
+
+
+@browser
+def test_page_on_a_desk_by_day_and_night(page: Page) -> None:
+    load(page, 1440)
+    check_layout(page, 1440)
     # what scrolls sideways does so in a box of its own, by keyboard too
     assert script(page, "[...document.querySelectorAll('.scrolls')].every(one => one.tabIndex === 0)")
     assert script(page, "[...document.querySelectorAll('.contents a')].every(a => document.querySelector(a.hash))")
     labels = script(page, "[...document.querySelectorAll('.chart')].map(one => one.ariaLabel)")
     assert all(labels) and len(set(labels)) == len(labels)
 
-
-@browser
-def test_page_follows_the_dark(page: Page) -> None:
-    lines = (
-        "[...document.querySelectorAll('#scenario-1-latency .scatterlayer path.js-line')].map(one => one.style.stroke)"
-    )
-    load(page, 1440)
+    lines = "[...document.querySelectorAll('#scenario-1-latency path.js-line')].map(one => one.style.stroke)"
     light = script(page, lines)
     scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     try:
         page.until(lambda: script(page, lines) != light)
-        assert page.complaints() == []
     finally:
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 @browser
-def test_page_prints_whole_with_its_charts(page: Page) -> None:
+def test_page_on_a_phone_and_on_paper(page: Page) -> None:
     load(page, 390, phone=True)
+    check_layout(page, 390)
+    widths = "[...document.querySelectorAll('[data-chart]')].map(one => one.querySelector('svg.main-svg').clientWidth)"
+    # Registered last, it sees what the printer will.
+    page.driver.execute_script(f"addEventListener('beforeprint', () => {{ window.printed = {widths}; }})")
     made = page.driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
-    pdf = base64.b64decode(made["data"])
-    pages = len(re.findall(rb"/Type\s*/Page\b", pdf))
+    pages = len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(made["data"])))
     assert 8 <= pages <= 40
-    drawn = [_inflated(stream) for stream in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.S)]
-    assert sum(stream.count(b" c\n") + stream.count(b" l\n") for stream in drawn) > 1000  # curves, not white boxes
-    widths = script(page, "[...document.querySelectorAll('[data-chart]')].map(one => one.dataset.width)")
-    assert "690" not in widths  # back on the screen, everything is as wide as it was
-
-
-def _inflated(stream: bytes) -> bytes:
-    try:
-        return zlib.decompressobj().decompress(stream)
-    except zlib.error:
-        return b""
+    assert set(script(page, "window.printed")) == {690}
+    page.until(lambda: script(page, "document.documentElement.dataset.drawn") == "true")
+    check_layout(page, 390)  # back on the screen, everything is as it was
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -51,7 +51,7 @@ def test_a_fleet_that_was_only_watched(tmp_path: Path) -> None:
     run = read_evidence(write(tmp_path / "run", told, requests=False))
     found = figures(run)
     assert (found.sent, found.p50_s, found.cold_s, found.good_rps) == (None, None, None, None)
-    assert (found.cpu, found.ready_most, found.instance_s) == (pytest.approx(0.4), 1, 12.0)
+    assert (found.cpu, found.ready_most, found.instance_s) == pytest.approx((0.4, 1, 12.0))
     assert found.usd_per_thousand == 99.0  # as the fleet counted, for no request is recorded
     assert run.gaps() == ["no requests were recorded: nothing is known of latency and failures"]
 

@@ -76,10 +76,13 @@
   }, { rootMargin: "300px" });
   places.forEach((place) => seen.observe(place));
   const later = window.requestIdleCallback ?? ((call) => setTimeout(call, 30));
-  (function rest() {
+  function rest() {
     const place = places.find((one) => !drawn.has(one));
-    if (place) { draw(place); later(rest); } else { document.documentElement.dataset.drawn = "true"; }
-  })();
+    if (place) draw(place);
+    if (place && !onPaper) later(rest);
+    document.documentElement.dataset.drawn = String(drawn.size === places.length);
+  }
+  rest();
 
   let timer = 0;
   addEventListener("resize", () => {
@@ -93,7 +96,12 @@
   function paper(on) {
     if (onPaper === on) return;
     onPaper = on;
-    places.forEach(draw);
+    if (on) {
+      places.forEach(draw); // all of it, now: the printer does not wait
+    } else {
+      drawn.clear();
+      rest();
+    }
   }
   addEventListener("beforeprint", () => paper(true));
   addEventListener("afterprint", () => paper(false));
