@@ -84,9 +84,7 @@ def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
     """Build an instance from its settings, with a model that a template has loaded or its own; the exit code."""
     _tie(settings.lifeline_fd)
     _configure_log(settings)
-    tuned = tuned_choice(settings)
-    if tuned is not None:
-        log.info("runs as tuned: %s", tuned.describe())
+    tuned = _tuned(settings)
     settings = as_tuned(settings, tuned)
     plan = memory_plan(settings)
     settings = replace(settings, max_pixels=plan.max_pixels)
@@ -141,6 +139,13 @@ def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
         instance.recorder.close(_SPANS_DRAIN_S)
 
     return lifecycle.run(instance, load, close_results, server)
+
+
+def _tuned(settings: ServeSettings) -> "Choice | None":
+    choice = tuned_choice(settings)
+    if choice is not None:
+        log.info("runs as tuned: %s", choice.describe())
+    return choice
 
 
 def _tie(lifeline_fd: int) -> None:

@@ -25,13 +25,13 @@ from tidesight.fleet.endpoints import Endpoint
 from tidesight.fleet.instances import Instance, State
 from tidesight.fleet.launcher import Launcher
 from tidesight.fleet.ledger import Ledger
+from tidesight.fleet.observing import seen
 from tidesight.fleet.routing import Routing
 from tidesight.fleet.scrape import Scraper
 from tidesight.platforms.platform import Platform
 
 log = logging.getLogger(__name__)
 _HUNG_AFTER = 10  # looks in a row without an answer
-_PHASES: dict[State, observation.Phase] = {State.STOPPED: "Succeeded", State.CRASHED: "Failed"}
 
 
 @dataclass(frozen=True)
@@ -245,30 +245,8 @@ class Controller:
         return instance.state is State.READY, inside, -instance.history[0].at_s
 
     def _seen(self, one: Instance) -> observation.Instance:
-        meter = self.parts.scraper.meters.get(one)
-        rates, latest = (None, None) if meter is None else (meter.since_observed(), meter.latest)
-        gets = self.parts.launcher.plan.instance_class
-        usage = {}
-        if rates is not None and rates.cpu is not None:
-            usage["cpu"] = round(rates.cpu * 1000)
-        if latest is not None and latest.memory_bytes is not None:
-            usage["memory"] = latest.memory_bytes * 1000
-        ready_s = next((entry.at_s for entry in one.history if entry.state is State.READY), None)
-        running: observation.Phase = "Pending" if one.pid is None else "Running"
-        return observation.Instance(
-            name=one.id,
-            phase=_PHASES.get(one.state, running),
-            ready=one.state is State.READY,
-            started_s=one.history[0].at_s,
-            ready_changed_s=ready_s,
-            deleting=one.state is State.DRAINING or one in self._leaving,
-            usage_milli=usage,
-            request_milli={"cpu": round(gets.cpu * 1000), "memory": gets.memory_bytes * 1000},
-            concurrency=None if rates is None else rates.concurrency,
-            requests_per_s=None if rates is None else rates.answered_per_s,
-            sampled_s=None if latest is None else latest.at_s,
-            sample_window_s=0.0 if rates is None else rates.window_s,
-        )
+        meter, gets = self.parts.scraper.meters.get(one), self.parts.launcher.plan.instance_class
+        return seen(one, meter, gets, one in self._leaving)
 
     def _publish(self) -> None:
         self._spawn(self.parts.routing.publish(self.ready))

@@ -10,8 +10,8 @@ import msgspec
 
 from tidesight import telemetry as metrics
 from tidesight.errors import InputError, Overloaded, Refused
-from tidesight.serving.detect_route import check_head, deadline_s
 from tidesight.serving.instance import Instance, State
+from tidesight.serving.request_head import check_head, deadline_s
 from tidesight.serving.schemas import REQUEST_ID, Problem
 
 Head = list[tuple[bytes, bytes]]
