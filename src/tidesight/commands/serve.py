@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidesight.serving.memory import MemoryPlan
     from tidesight.serving.request_record import Tracer
     from tidesight.telemetry import Telemetry
+    from tidesight.tuning.saved import Choice
 
 log = logging.getLogger(__name__)
 _SPANS_DRAIN_S = 1.0  # for spans at the end, which matter less than results
