@@ -105,6 +105,19 @@ async def test_scaling_down_and_up_under_load_fails_no_request(tmp_path: Path) -
 
 
 @in_loop
+async def test_every_instance_is_replaced_under_load_and_no_request_fails(tmp_path: Path) -> None:
+    async with running(tmp_path, "gke", 2, 4, sets=["lame_duck_s=0"]) as (fleet, to):
+        before = await serving(fleet, 2)
+        load = Load()
+        async with load.on(to, callers=6, body=picture()):
+            assert await fleet.controller.replace_all() == 2
+            after = await serving(fleet, 2)
+        assert not set(before) & set(after)
+        assert load.failed == 0, load.why
+        assert load.seen[200] > 50
+
+
+@in_loop
 async def test_from_zero_to_one_with_two_hundred_requests_at_once(tmp_path: Path) -> None:
     async with running(tmp_path, "cloud-run", 0, 2) as (fleet, to):
         assert not fleet.launcher.instances

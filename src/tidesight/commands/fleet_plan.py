@@ -72,9 +72,9 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
     """
     from tidesight.autoscaling.policy import Autoscaler
     from tidesight.autoscaling.registry import POLICIES
-    from tidesight.fleet.controller import ScalingPlan
     from tidesight.fleet.fleet import FleetPlan
     from tidesight.fleet.front import FrontSettings
+    from tidesight.fleet.parts import ScalingPlan
 
     platform = _with_policy(chosen_platform(wishes), wishes)
     bounds = platform.scaling.bounds

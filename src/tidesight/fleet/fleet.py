@@ -20,13 +20,14 @@ from tidesight.autoscaling.observation import Observation
 from tidesight.autoscaling.policy import Decision
 from tidesight.errors import TidesightError
 from tidesight.fleet.activator import Activator
-from tidesight.fleet.controller import Controller, Parts, ScalingPlan
+from tidesight.fleet.controller import Controller
 from tidesight.fleet.envoy import Envoy
 from tidesight.fleet.front import FrontSettings
 from tidesight.fleet.holding import HoldRules
 from tidesight.fleet.instances import Instance, LaunchPlan
 from tidesight.fleet.launcher import Launcher
 from tidesight.fleet.ledger import Ledger
+from tidesight.fleet.parts import Parts, ScalingPlan
 from tidesight.fleet.recording import Recording
 from tidesight.fleet.routing import Routing
 from tidesight.fleet.scrape import Scraper
