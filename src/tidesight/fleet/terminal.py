@@ -38,7 +38,7 @@ class Watched(Protocol):
 
 async def watch(fleet: Watched, console: Console) -> None:
     """Show a fleet until cancelled; what it looked like in the end stays on the terminal."""
-    with Live(fleet_view(fleet.snapshot()), console=console, auto_refresh=False) as live:
+    with Live(_fitting(fleet.snapshot(), console), console=console, auto_refresh=False) as live:
         while True:
             await fleet.changed()
             live.update(_fitting(fleet.snapshot(), console), refresh=True)
@@ -119,7 +119,7 @@ class _Instances:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         wide = options.max_width >= _WIDE
-        columns = _COLUMNS if wide else [column for column in _COLUMNS if column not in _ONLY_WIDE]
+        columns = [name for name in _COLUMNS if options.max_width >= _NEEDS.get(name, 0)]
         table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
         table.add_column("state", no_wrap=True)
         table.add_column("instance", no_wrap=True, overflow="ellipsis")
@@ -144,7 +144,7 @@ def _start(one: InstanceView) -> str:
 
 
 _WIDE = 110
-_ONLY_WIDE = ("queued", "answers/s")
+_NEEDS = {"queued": _WIDE, "answers/s": _WIDE, "inside": 70, "start-up": 80}  # of characters across
 _COLUMNS: dict[str, Callable[[InstanceView], str]] = {
     "for": lambda one: duration(one.since_s),
     "CPU": lambda one: count(one.cpu),

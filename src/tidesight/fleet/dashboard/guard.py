@@ -30,8 +30,8 @@ def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | N
 async def guarded(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Let an application answer, behind the check of the Host header and with the headers of every reply.
 
-    A site that a browser visits can give its own name the address 127.0.0.1 (DNS rebinding) and would then read the page
-    as its own; but the browser still says the site's name.
+    A site that a browser visits can give its own name the address 127.0.0.1 (DNS rebinding) and would then read the
+    page as its own; but the browser still says the site's name.
     """
 
     async def send_guarded(message: Message) -> None:
