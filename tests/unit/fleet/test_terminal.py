@@ -24,7 +24,9 @@ def shown(seen: Snapshot, width: int = 120, **room: int) -> str:
 
 def test_the_view_tells_what_runs_and_how_it_does() -> None:
     waits = BackOffView(4, 3, 7.5, "exit status 2: no such model")
-    front = FrontView("activator", 120.0, {"2xx": 90.0, "4xx": 30.0}, {"2xx": 9000, "4xx": 11}, 21.0, 38.4, 1261.0, 9, 4, 2.5)
+    front = FrontView(
+        "activator", 120.0, {"2xx": 90.0, "4xx": 30.0}, {"2xx": 9000, "4xx": 11}, 21.0, 38.4, 1261.0, 9, 4, 2.5
+    )
     starting = instance(2, "starting", reason="the model is loading")
     text = shown(
         snapshot(
