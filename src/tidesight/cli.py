@@ -21,6 +21,10 @@ COMMANDS = {
     "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
     "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),
     "quantize": ("tidesight.commands.quantize", "Make an INT8 model, if its AP holds."),
+    "up": ("tidesight.commands.up", "Run an autoscaled fleet on this machine, under a platform's own rules."),
+    "status": ("tidesight.commands.status", "Show a running fleet."),
+    "scale": ("tidesight.commands.scale", "Set the count of a running fleet's instances."),
+    "load": ("tidesight.commands.load", "Send a load to a URL: a rate, users, a trace or a scenario."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
 }

@@ -130,6 +130,13 @@ def tuned_folder(environ: Mapping[str, str] | None = None) -> Path:
     return Path(environ.get("TIDESIGHT_TUNED") or Path(cache) / "tidesight" / "tuned")
 
 
+def fleets_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where fleets keep what they are: `TIDESIGHT_FLEETS`, by default in the user's state folder."""
+    environ = os.environ if environ is None else environ
+    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or ".") / ".local" / "state")
+    return Path(environ.get("TIDESIGHT_FLEETS") or Path(state) / "tidesight" / "fleets")
+
+
 def assets_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where the optional test assets are: `TIDESIGHT_ASSETS`, by default `../shared/assets`."""
     environ = os.environ if environ is None else environ

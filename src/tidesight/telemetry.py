@@ -61,6 +61,14 @@ READY = Metric("tidesight_ready", "gauge", "1 when the instance takes requests, 
 CONNECTIONS = Metric("tidesight_connections", "gauge", "Open connections, idle ones too.")
 BODY_BYTES = Metric("tidesight_body_bytes", "gauge", "Bytes of request bodies held: being read, waiting or worked on.")
 RECEIVED_BYTES = Metric("tidesight_received_bytes_total", "counter", "Bytes of request bodies that came in full.")
+REQUEST_TIME = Metric(
+    "tidesight_requests_in_flight_seconds_total",
+    "counter",
+    "Time that requests were inside, of all together; its rate is how many were on average.",
+)
+BUSY_TIME = Metric(
+    "tidesight_busy_seconds_total", "counter", "Time with at least one request inside; what some platforms charge."
+)
 DETECTIONS = Metric("tidesight_detections_total", "counter", "Objects found.")
 STORED = Metric("tidesight_results_stored_total", "counter", "Results handed to the store, by outcome.", ("outcome",))
 SPOOL_RECORDS = Metric(
@@ -87,8 +95,8 @@ MODEL_INFO = Metric(
 
 CATALOGUE = (
     REQUESTS, REQUEST_SECONDS, STAGE_SECONDS, REFUSED, IN_FLIGHT, QUEUE_LENGTH, QUEUE_OLDEST, PREDICTED_WAIT,
-    WORKERS, WORKER_RESTARTS, READY, CONNECTIONS, BODY_BYTES, RECEIVED_BYTES, DETECTIONS, STORED,
-    SPOOL_RECORDS, SPOOL_BYTES, SPOOL_OLDEST, UPLOADS, BUILD_INFO, MODEL_INFO,
+    WORKERS, WORKER_RESTARTS, READY, CONNECTIONS, BODY_BYTES, RECEIVED_BYTES, REQUEST_TIME, BUSY_TIME,
+    DETECTIONS, STORED, SPOOL_RECORDS, SPOOL_BYTES, SPOOL_OLDEST, UPLOADS, BUILD_INFO, MODEL_INFO,
 )  # fmt: skip
 
 

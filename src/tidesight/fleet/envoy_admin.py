@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import httptools
-
 from tidesight.fleet.endpoints import Endpoint
 from tidesight.fleet.envoy_types import ACTIVATOR, FLEET, FRONT, INSTANCES
+from tidesight.fleet.exchange import exchange
 
 _CLASSES = ("2xx", "3xx", "4xx", "5xx")
 _HTTP, _CLUSTER = f"http.{FRONT}.", f"cluster.{INSTANCES}."
@@ -122,7 +121,7 @@ class Admin:
     async def ask(self, path: str, method: str = "GET", limit_s: float = 5.0) -> tuple[int, bytes]:
         """One exchange; the status and the body."""
         async with asyncio.timeout(limit_s):
-            return await _exchange(self._where, method, path)
+            return await exchange(self._where, path, method)
 
     async def is_live(self) -> bool:
         """Whether Envoy takes requests from callers."""
@@ -207,33 +206,3 @@ def _host_state(host: dict[str, Any]) -> HostState:
         requests=values["rq_total"],
         errors=values["rq_error"],
     )
-
-
-class _Answer:
-    """What httptools tells of an answer."""
-
-    def __init__(self) -> None:
-        self.body = bytearray()
-        self.complete = False
-
-    def on_body(self, data: bytes) -> None:
-        self.body += data
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-
-async def _exchange(where: Endpoint, method: str, path: str) -> tuple[int, bytes]:
-    reader, writer = await asyncio.open_connection(where.host, where.port)
-    try:
-        writer.write(f"{method} {path} HTTP/1.1\r\nhost: {where}\r\nconnection: close\r\n\r\n".encode())
-        answer = _Answer()
-        parser = httptools.HttpResponseParser(answer)
-        while not answer.complete:
-            data = await reader.read(65536)
-            if not data:
-                raise ConnectionResetError(f"{where} closed before its answer was complete")
-            parser.feed_data(data)
-        return parser.get_status_code(), bytes(answer.body)
-    finally:
-        writer.close()

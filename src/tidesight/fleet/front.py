@@ -1,6 +1,7 @@
 """How Envoy is to behave, and where its files are."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from tidesight.errors import ConfigError
@@ -52,6 +53,11 @@ class FrontSettings:
         for name, minimum in least.items():
             if not minimum <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name}: expected at least {minimum}, got {getattr(self, name)}", field=name)
+        try:
+            ip_address(self.host)
+        except ValueError:
+            told = f"host: expected an IP address, such as 127.0.0.1 or 0.0.0.0, got {self.host!r}"
+            raise ConfigError(told, field="host") from None
         if self.port > 65535:
             raise ConfigError(f"port: expected at most 65535, got {self.port}", field="port")
 

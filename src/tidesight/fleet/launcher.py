@@ -17,7 +17,7 @@ import itertools
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,15 +71,20 @@ class Launcher:
             self._starters.append(self.template)
         self._starters.append(FreshStart(arguments, self.lifeline.fd))
 
-    def start(self) -> Instance:
-        """Decide to start one more instance; it starts beside."""
-        taken = {one.slot for one in self.instances}
+    def start(self, delay_s: float | None = None, avoid: Collection[int] = ()) -> Instance:
+        """Decide to start one more instance; it starts beside.
+
+        Args:
+            delay_s: Waited before its process is started, in place of the plan's.
+            avoid: Places that it is not to take.
+        """
+        taken = {one.slot for one in self.instances} | set(avoid)
         slot = next(number for number in itertools.count() if number not in taken)
         name = f"i{next(self._numbers)}"
         decided = Transition(State.STARTING, time.monotonic(), "asked for")
         instance = Instance(name, slot, self.plan.folder / f"{name}.log", self.cgroups.enforced, [decided])
         self.instances.append(instance)
-        life = self._lives[instance] = _Life(self, instance)
+        life = self._lives[instance] = _Life(self, instance, self.plan.delay_s if delay_s is None else delay_s)
         life.task = asyncio.create_task(life.run(), name=name)
         self._tell(instance)
         return instance
@@ -145,10 +150,11 @@ class Launcher:
 class _Life:
     """The life of one instance."""
 
-    def __init__(self, launcher: Launcher, instance: Instance) -> None:
+    def __init__(self, launcher: Launcher, instance: Instance, delay_s: float) -> None:
         self.task: asyncio.Task[None] | None = None
         self._launcher = launcher
         self._instance = instance
+        self._delay_s = delay_s
         self._process: Process | None = None
         self._asked: str | None = None
         self._killed: str | None = None
@@ -177,9 +183,9 @@ class _Life:
         """From the decision to the end of its process."""
         instance, launcher = self._instance, self._launcher
         try:
-            if launcher.plan.delay_s > 0:
+            if self._delay_s > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._cut.wait(), launcher.plan.delay_s)
+                    await asyncio.wait_for(self._cut.wait(), self._delay_s)
             if self._asked is not None:
                 launcher.note(instance, State.STOPPED, f"{self._asked}, before it was started")
                 return

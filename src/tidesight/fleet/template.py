@@ -1,7 +1,7 @@
 """Fast start: a template process that has everything imported and the model loaded forks ready instances.
 
     template = Template(arguments, lifeline, folder / "template.log")
-    template.open()            # loads beside; until it is ready, `start` says that it cannot
+    template.open()            # loads beside
     process = await template.start(order)
 
 It says so itself where forking is not safe (a library keeps threads: OpenVINO does), and `usable` is then False for
@@ -24,6 +24,7 @@ from tidesight.fleet.processes import CannotStart, Order, Process, spawn
 
 _MAX_MESSAGE_BYTES = 65_536
 _FORK_LIMIT_S = 1.0
+_FIRST_LOAD_LIMIT_S = 5.0
 _CODE_LIMIT_S = 1.0
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 # Libraries that would start threads as they are imported: NumPy's OpenBLAS, and ONNX Runtime's telemetry.
@@ -78,11 +79,14 @@ class Template:
                 await self._running
 
     async def start(self, order: Order) -> Process:
-        """Fork an instance.
+        """Fork an instance; at first, once the template has loaded: a start beside that would take longer.
 
         Raises:
             CannotStart: it is not ready, refused, or did not answer.
         """
+        if not self._settled.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), _FIRST_LOAD_LIMIT_S)
         if not self.ready or self._channel is None:
             raise CannotStart(self.reason)
         self._orders += 1

@@ -20,6 +20,7 @@ PLATFORMS = {
     "app-engine-standard": "tidesight.platforms.app_engine:app_engine_standard",
     "app-engine-flexible": "tidesight.platforms.app_engine:app_engine_flexible",
 }
+ALIASES = {"app-engine": "app-engine-standard"}
 Overrides = Mapping[str, Any]
 
 
@@ -33,6 +34,7 @@ def platform(name: str, overrides: Overrides | None = None) -> Platform:
     Raises:
         ConfigError: there is no such platform or key, or a value that cannot be.
     """
+    name = ALIASES.get(name, name)
     make, kind = _builder(name)
     settings, prices = kind(), price_list(name)
     values = dict(overrides or {})
@@ -69,6 +71,7 @@ def read_overrides(file: Path, name: str) -> Overrides:
     Raises:
         ConfigError: the file cannot be read, or has a table for a platform that does not exist.
     """
+    name = ALIASES.get(name, name)
     try:
         with file.open("rb") as stream:
             tables = tomllib.load(stream, parse_float=Decimal).get("platform", {})

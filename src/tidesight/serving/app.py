@@ -101,6 +101,7 @@ async def show_metrics(request: Request) -> Response:
         instance.telemetry.set(metrics.PREDICTED_WAIT, admission.predicted_wait_s())
     instance.telemetry.set(metrics.CONNECTIONS, instance.connections())
     instance.telemetry.set(metrics.BODY_BYTES, instance.bodies.held_bytes)
+    instance.measure_occupancy()
     instance.measure_spool()
     return Response(instance.telemetry.exposition(), media_type=metrics.CONTENT_TYPE)
 

@@ -83,6 +83,13 @@ async def _answer(request: Request, instance: Instance, record: RequestRecord) -
     check_head(request.headers)
     expires_at_s = started + deadline_s(request.headers, instance.limits.deadline_s)
     ready.admission.check(expires_at_s - started)  # before the body is read; an upload takes no place in the queue
+    with instance.occupancy:
+        return await _take_in(request, instance, record, expires_at_s)
+
+
+async def _take_in(request: Request, instance: Instance, record: RequestRecord, expires_at_s: float) -> Response:
+    """Steps of a request that was let in."""
+    ready, started = instance.ready, record.started_s
     finding, timings_s = await _find(request, instance, started, expires_at_s)
     hold_answer(request.scope, finding.annotated_jpeg)
     reply = _reply(ready, finding, finding.parameters.id or record.request_id)

@@ -12,9 +12,20 @@ from tidesight.errors import Unavailable
 from tidesight.results.spool import SpoolStatus
 from tidesight.serving.admission import Admission, BodyBudget
 from tidesight.serving.api_keys import ApiKeys
+from tidesight.serving.occupancy import Occupancy
 from tidesight.serving.request_record import Recorder
 from tidesight.serving.workers import WorkerPool
-from tidesight.telemetry import READY, SPOOL_BYTES, SPOOL_OLDEST, SPOOL_RECORDS, UPLOADS, WORKER_RESTARTS, Telemetry
+from tidesight.telemetry import (
+    BUSY_TIME,
+    READY,
+    REQUEST_TIME,
+    SPOOL_BYTES,
+    SPOOL_OLDEST,
+    SPOOL_RECORDS,
+    UPLOADS,
+    WORKER_RESTARTS,
+    Telemetry,
+)
 
 
 class StoredAt(Protocol):
@@ -99,6 +110,7 @@ class Instance:
         answers: Bounds what drawn pictures take that are on their way out.
         abandoned: Requests that were accepted and not served, because the time to drain was over.
         recorder: Logs and traces its requests; neither, unless it is replaced.
+        occupancy: How long requests were inside.
         connections: Tells how many are open; the server sets it.
     """
 
@@ -115,8 +127,10 @@ class Instance:
         self.abandoned = 0
         self.bodies = BodyBudget(limits.max_held_bytes)
         self.answers = BodyBudget(limits.max_answer_bytes)
+        self.occupancy = Occupancy()
         self._ready: Ready | None = None
         self._uploads: Mapping[str, int] = {}
+        self._occupied_s = {REQUEST_TIME: 0.0, BUSY_TIME: 0.0}
 
     def became_ready(self, ready: Ready) -> None:
         """The model is loaded and warm: take requests from now on."""
@@ -159,6 +173,13 @@ class Instance:
         """End the worker threads, which have nothing left to do."""
         if self._ready:
             self._ready.workers.stop()
+
+    def measure_occupancy(self) -> None:
+        """Bring the metrics of how long requests were inside up to date."""
+        occupied_s = {REQUEST_TIME: self.occupancy.request_s, BUSY_TIME: self.occupancy.busy_s}
+        for metric, total_s in occupied_s.items():
+            self.telemetry.count(metric, amount=total_s - self._occupied_s[metric])
+        self._occupied_s = occupied_s
 
     def measure_spool(self) -> None:
         """Bring the metrics of the results that wait for the store up to date."""

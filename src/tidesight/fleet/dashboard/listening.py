@@ -61,7 +61,7 @@ async def serve_page(app: Starlette, port: int = 0) -> AsyncGenerator[str]:
         server.should_exit = True
         await asyncio.wait({serving}, timeout=_LEAVE_S)
         for connection in list(server.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]  # as each of its protocols has
+            connection.transport.abort()
         await serving
 
 

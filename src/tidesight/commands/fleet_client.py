@@ -1,0 +1,39 @@
+"""Asking a running fleet, over its page's address."""
+
+import json
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from tidesight.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from tidesight.fleet.state import FleetState
+
+_LIMIT_S = 5
+
+
+def ask(fleet: "FleetState", path: str, body: bytes | None = None) -> bytes:
+    """GET, or POST with a body.
+
+    Raises:
+        ConfigError: the fleet refuses.
+        DataError: it does not answer.
+    """
+    headers = {"X-Tidesight-Token": fleet.token, "Content-Type": "application/json"}
+    try:
+        with urlopen(Request(fleet.page + path, body, headers), timeout=_LIMIT_S) as answer:  # noqa: S310 - our own http
+            told: bytes = answer.read()
+    except HTTPError as error:
+        with error:
+            raise ConfigError(_detail(error.read()) or str(error)) from None
+    except (URLError, OSError) as error:
+        raise DataError(f"the fleet at {fleet.page} does not answer: {error}") from None
+    return told
+
+
+def _detail(problem: bytes) -> str:
+    try:
+        return str(json.loads(problem)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ""
