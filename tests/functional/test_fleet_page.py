@@ -87,7 +87,7 @@ def figure(page: Page, name: str) -> tuple[str, str]:
 def test_it_shows_what_runs_now(page: Page, served: ServedFleet) -> None:
     status = httpx.get(f"{served.url}/api/status").json()
     assert page.text("platform") == status["platform"] == "cloud-run"
-    assert page.text("setup-rest") == "with policy kpa, instances of 1 CPU, 512 MiB"
+    assert page.text("setup-rest") == "instances of 1 CPU, 512 MiB, policy: kpa"
     assert page.text("enforced") == "enforced by control groups (v1)"
     ready, bounds = figure(page, "ready")
     assert ready == f"{status['wanted']} of {status['wanted']}"
@@ -184,6 +184,7 @@ def test_hundreds_of_instances_are_shown_in_part_and_counted(page: Page, served:
     many = tuple(instance(slot, "ready" if slot % 5 else "starting") for slot in range(400))
     served.script = lambda at_s: snapshot(at_s, wanted=400, most=None, instances=many)
     page.until(lambda: page.text("more-instances") == "and 300 more")
+    assert figure(page, "waiting") == ("64", "of 0 requests inside; none held by the activator")  # 320 queues of 0.2
     assert page.driver.execute_script("return document.getElementById('instance-rows').rows.length") == 100
     assert page.text("instances-summary") == "320 ready, 80 starting"
     assert figure(page, "ready") == ("320 of 400", "1 or more allowed")
@@ -198,7 +199,7 @@ def test_nothing_known_is_a_dash(page: Page, served: ServedFleet) -> None:
     assert figure(page, "cost") == ("\u2013", "no prices for this platform")
     assert page.text("path") == "by way of the activator, which holds requests"
     assert page.text("instances-summary") == "none"
-    assert page.text("scale-state") == "Pinned by hand: 0 instances. The policy kpa is overruled."
+    assert page.text("scale-state") == "Pinned by hand: 0 instances. The policy is overruled."
 
 
 def test_the_token_scales_and_is_not_left_in_the_address(browser: Driver, served: ServedFleet) -> None:
@@ -212,7 +213,7 @@ def test_the_token_scales_and_is_not_left_in_the_address(browser: Driver, served
     page.until(lambda: page.text("scale-problem") == "count: expected 1 to 8, got 9")
     page.driver.refresh()  # the tab remembers
     served.script = lambda at_s: replace(tide(at_s), pinned=3)
-    page.until(lambda: page.text("scale-state") == "Pinned by hand: 3 instances. The policy kpa is overruled.")
+    page.until(lambda: page.text("scale-state") == "Pinned by hand: 3 instances. The policy is overruled.")
     page.driver.find_element(By.ID, "hand-back").click()
     page.until(lambda: served.fleet.scaled == [3, None])
     page.driver.execute_script("sessionStorage.clear()")

@@ -64,7 +64,7 @@ def fleet_view(snapshot: Snapshot, most_instances: int = 50, most_decisions: int
 def _title(snapshot: Snapshot) -> Text:
     text = Text(overflow="fold")
     text.append(snapshot.platform, "bold")
-    text.append(f" with policy {snapshot.policy}, instances of {snapshot.instance_class}, at ")
+    text.append(f", instances of {snapshot.instance_class}, policy: {snapshot.policy}, at ")
     text.append(snapshot.url, "bold")
     text.append(f", for {duration(snapshot.at_s)}\n")
     text.append(snapshot.enforced, "dim")
@@ -97,7 +97,7 @@ def _traffic(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
     oldest = f", the first for {duration(front.held_oldest_s)}" if front.held else ""
     path = _PATHS.get(front.path, front.path)
     yield "held", f"{front.held:,}", f"of {counted(front.active, 'request')} inside{oldest}; they go {path}"
-    answered = ", ".join(f"{kind} {number:,}" for kind, number in sorted(front.answered.items()))
+    answered = ", ".join(f"{kind} {number:,}" for kind, number in sorted(front.answered.items()) if number) or "none"
     more = f"; {front.retries:,} tried again" if front.retries else ""
     more += f"; Envoy restarted {counted(front.restarts, 'time')}" if front.restarts else ""
     yield "answered", f"{sum(front.answered.values()):,}", f"{answered}{more}"

@@ -47,7 +47,8 @@ def scale(body: bytes, token: str | None = TOKEN) -> tuple[httpx.Response, list[
     return reply
 
 
-def get(path: str, fleet: ScriptedFleet | None = None, host: str = "127.0.0.1:8000", **headers: str) -> httpx.Response:
+def get(path: str, fleet: ScriptedFleet | None = None, host: str = "127.0.0.1:8000", etag: str = "") -> httpx.Response:
+    headers = {"If-None-Match": etag} if etag else {}
     reply: httpx.Response = asked(lambda client, _: client.get(path, headers=headers), fleet, host)
     return reply
 
@@ -135,7 +136,7 @@ def test_plotly_is_asked_for_once() -> None:
     first = get("/plotly.min.js")
     assert "max-age=86400" in first.headers["cache-control"]
     assert b"plotly.js" in first.content[:100]
-    again = get("/plotly.min.js", **{"If-None-Match": first.headers["etag"]})
+    again = get("/plotly.min.js", etag=first.headers["etag"])
     assert (again.status_code, again.content) == (304, b"")
 
 
@@ -185,9 +186,9 @@ def events(raw: bytes) -> list[tuple[str, Any]]:
     """Names and data."""
     found = []
     for block in raw.decode().split("\n\n"):
-        lines = dict(line.split(": ", 1) if ": " in line else (line.rstrip(":"), "") for line in block.splitlines())
+        lines = {name: value.strip() for name, _, value in (line.partition(":") for line in block.splitlines())}
         if "event" in lines:
-            found.append((lines["event"], json.loads(lines["data"]) if lines.get("data") else None))
+            found.append((lines["event"], json.loads(lines["data"] or "null")))
     return found
 
 

@@ -39,7 +39,7 @@ def test_the_view_tells_what_runs_and_how_it_does() -> None:
         )
     )
     for told in (
-        "cloud-run with policy kpa",
+        "cloud-run, instances of 1 CPU, 512 MiB, policy: kpa",
         "for 1 h 02 min",
         "enforced by control groups (v1)",
         "1 of 2",
@@ -114,7 +114,7 @@ UNDECIDED = DecisionView(11, 1, 1, "no metrics", False, "0 of 2 instances answer
         ({"instances": (*BEFORE.instances, instance(3, "starting", reason=""))}, ["i-3 starting"]),
         ({"decisions": (decision(12, 1, 2, "ScaleUp"),)}, ["scale 1 -> 2: ScaleUp (4 ready, proposal 6, clamp ScaleUpLimit 6 -> 5)"]),
         ({"decisions": (replace(UNDECIDED, at_s=12), UNDECIDED)}, ["cannot decide: no metrics (0 of 2 instances answer)"]),
-        ({"pinned": 3}, ["pinned to 3 instances by hand; the policy kpa is overruled"]),
+        ({"pinned": 3}, ["pinned to 3 instances by hand; the policy is overruled"]),
         ({"back_offs": (BackOffView(4, 1, 1.0, "exit status 2"),)}, ["place 4 is filled again in 1.0 s, after a crash: exit status 2"]),
         ({"front": replace(BEFORE.front, path="activator")}, ["requests go by way of the activator"]),
         ({"front": replace(BEFORE.front, restarts=2)}, ["Envoy was restarted (2 times so far)"]),
@@ -136,7 +136,7 @@ def test_what_goes_on_is_told_once() -> None:
     )
     assert changes(waits, later) == []
     assert changes(waits, replace(later, pinned=None, back_offs=(BackOffView(4, 2, 2.0, "exit status 2"),))) == [
-        "0:00:20  handed back to the policy kpa",
+        "0:00:20  handed back to the policy",
         "0:00:20  place 4 is filled again in 2.0 s, after 2 crashes in a row: exit status 2",
     ]
 

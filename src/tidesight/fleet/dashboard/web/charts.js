@@ -27,13 +27,13 @@ const CHARTS = [
   { id: "instances-chart", title: "Instances", counts: true, decisions: true, lines: [
     ["ready", "ready", "--good", count, { shape: "hv", stackgroup: "up" }],
     ["starting", "starting", "--chart-1", count, { shape: "hv", stackgroup: "up", pattern: "/" }],
-    ["draining", "draining", "--warm", count, { shape: "hv", dash: "dash" }],
+    ["draining", "draining", "--warm", count, { shape: "hv", dash: "dash", unlessZero: true }],
     ["wanted", "wanted", "--ink", count, { shape: "hv", dash: "dot", width: 1.5 }],
   ] },
   { id: "waiting", title: "Requests inside", counts: true, lines: [
     ["active", "in the fleet", "--chart-1", count, {}],
-    ["held", "held by the activator", "--notice", count, { dash: "dash" }],
-    ["queued", "queued in instances", "--chart-2", count, { dash: "dot" }],
+    ["held", "held by the activator", "--notice", count, { dash: "dash", unlessZero: true }],
+    ["queued", "queued in instances", "--chart-2", count, { dash: "dot", unlessZero: true }],
   ] },
   { id: "cpu", title: "CPUs in use", lines: [["cpu", "all instances", "--chart-1", count, { fill: "tozeroy" }]] },
   { id: "memory", title: "Memory in use, MiB", lines: [
@@ -146,6 +146,7 @@ function traces({ lines, decisions: marked }, { columns, decisions }, colours, f
       fillcolor: style.stackgroup || style.fill ? faded(colours(colour)) : undefined,
       fillpattern: style.pattern ? { shape: style.pattern, size: 6, solidity: 0.3, fgcolor: colours(colour), bgcolor: faded(colours(colour)) } : undefined,
       text: values.map(text), hovertemplate: "%{text}",
+      visible: !style.unlessZero || values.some((value) => value > 0), // a line along the axis would only hide it
     };
   });
   return marked ? [...drawn, markers(decisions.filter(({ at_s: at }) => at >= first), colours)] : drawn;
