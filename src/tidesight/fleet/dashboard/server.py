@@ -124,7 +124,7 @@ async def scale(request: Request) -> Response:
     """Pin the count of instances, or hand back to the policy."""
     given, expected = request.headers.get(TOKEN_HEADER, ""), str(request.app.state.token)
     if not secrets.compare_digest(given.encode(), expected.encode()):
-        told = f"{TOKEN_HEADER} is missing or wrong; use `tidesight scale N`"
+        told = f"{TOKEN_HEADER} is missing or wrong; use `tidesight scale N`, or open the page as `up` printed it"
         return problem(403, "Token needed", told)
     try:
         wanted = msgspec.json.decode(await _body(request), type=_Scale)
