@@ -191,6 +191,8 @@ class Links:
         link = InstanceSide(endpoint, self._lost)
         async with asyncio.timeout(_CONNECT_LIMIT_S):
             await self._loop.create_connection(lambda: link, endpoint.host, endpoint.port)
+        if not link.usable:  # taken by the kernel, and lost before anybody looked
+            raise ConnectionResetError(f"{endpoint} closed the connection at once")
         return link
 
     def put_aside(self, link: InstanceSide) -> None:
