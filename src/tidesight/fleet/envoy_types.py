@@ -4,7 +4,7 @@ from typing import Any
 
 FRONT, FLEET, INSTANCES, ACTIVATOR = "front", "fleet", "instances", "activator"
 NOT_AGAIN = "x-envoy-ratelimited"
-"""The header by which the activator tells Envoy that an answer of 503 is not to be tried again; callers never see it."""
+"""By this header the activator tells Envoy that its 503 is not to be tried again; callers never see it."""
 _TYPES = "type.googleapis.com/envoy."
 
 
