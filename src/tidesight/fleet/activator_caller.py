@@ -5,7 +5,7 @@ import json
 import math
 import re
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -142,8 +142,7 @@ class CallerSide(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does all that it asks, and is none
         self._desk.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
