@@ -18,6 +18,9 @@ from time import perf_counter
 from benchmarks import (
     accuracy,
     engines,
+    fleet_front,
+    fleet_page,
+    fleet_start,
     instance,
     machine,
     overload_page,
@@ -94,6 +97,14 @@ def load_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measu
     }
 
 
+def fleet_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measurement]:
+    """What results/fleet.json holds: what is before instances, and how they start."""
+    return {
+        "fleet_front": partial(fleet_front.fleet_front, pictures[:16], 2 if quick else 15, 50 if quick else 300),
+        "fleet_start": partial(fleet_start.fleet_start, pictures[0], fastest_installed(), 1 if quick else 10),
+    }
+
+
 def main() -> None:
     """Measure what the arguments name, or all, and render the pages."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
@@ -101,7 +112,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short; print the pages and write nothing")
     arguments = parser.parse_args()
     if arguments.names == ["pages"]:
-        _render(_read("instance"), _read("load"))
+        _render(_read("instance"), _read("load"), _read("fleet"))
         return
     pictures = instance.pictures_of(assets_folder() / "coco128/images/train2017", _PICTURES)
     if not pictures:
@@ -109,6 +120,7 @@ def main() -> None:
     every = {
         "instance": instance_measurements(pictures, arguments.quick),
         "load": load_measurements(pictures, arguments.quick),
+        "fleet": fleet_measurements(pictures, arguments.quick),
     }
     known = [name for measurements in every.values() for name in measurements]
     unknown = set(arguments.names) - set(known)
@@ -123,7 +135,7 @@ def main() -> None:
             )
             print(f"{name} took {(perf_counter() - started) / 60:.1f} minutes", flush=True)
     if arguments.quick:
-        print(overload_page.render(found["load"]), stacks_page.render(found["load"]), page.render(**found), sep="\n")
+        print(*_pages(**found).values(), sep="\n")
     else:
         _render(**found)
 
@@ -172,11 +184,21 @@ def _write(name: str, found: Results) -> None:
     new.replace(file)  # whole, or not at all
 
 
-def _render(instance: Results, load: Results) -> None:
-    """Write the pages and plots of what there is."""
-    files = {"README.md": page.render(instance, load)}
+def _pages(instance: Results, load: Results, fleet: Results) -> dict[str, str]:
+    """The pages that something was measured for."""
+    files = {}
     if load:
-        files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)} | plots.render(load)
+        files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)}
+    if instance or load:
+        files["README.md"] = page.render(instance, load)
+    if fleet:
+        files["fleet.md"] = fleet_page.render(fleet)
+    return files
+
+
+def _render(instance: Results, load: Results, fleet: Results) -> None:
+    """Write the pages and plots of what there is."""
+    files = _pages(instance, load, fleet) | (plots.render(load) if load else {})
     for name, text in files.items():
         (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(text)

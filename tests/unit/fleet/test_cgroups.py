@@ -133,7 +133,8 @@ def test_v2_alone_in_our_group_we_move_into_a_leaf(machine: Machine, monkeypatch
     machine.groups("0::/")
     Busy(monkeypatch).busy.add(own)
     assert machine.find().folders == {"": own}
-    assert (own / "tidesight-controller" / "cgroup.procs").read_text() == "0"
+    assert (own / "controller.tidesight" / "cgroup.procs").read_text() == "0"
+    assert clear_dead_fleets(own) == [], "it is no fleet's group"
     assert (own / "cgroup.subtree_control").read_text() == "+cpu +memory"
 
 
