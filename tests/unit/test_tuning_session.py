@@ -1,10 +1,13 @@
 """What a search is given to try, and for how long."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tidesight.detection.detector import Detector
+from tidesight.detection.embedded import embedded_model
 from tidesight.tuning import session
 from tidesight.tuning.candidates import Candidate
 from tidesight.tuning.session import Session, Wishes, loaded_s
@@ -23,10 +26,20 @@ def test_without_onnx_only_int8_and_sizes_are_left_out(monkeypatch: pytest.Monke
     monkeypatch.setattr(session, "find_spec", lambda name: None if name == "onnx" else object())
     for name in ("cpu_has_bf16", "fastest_installed"):
         monkeypatch.setattr(session, name, lambda: "openvino")
-    space = made().space(Wishes())
+    space = made(_source=embedded_model()).space(Wishes())
     assert space.precisions == {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
     assert space.inputs == ()
     assert [what for what, _ in space.left_out] == ["int8 and other sizes"]
+
+
+@pytest.mark.parametrize(("file", "expected"), [("open", "rect+16"), ("fixed", "square")])
+def test_the_baseline_is_what_runs_untuned(file: str, expected: str, fixed_model: Path) -> None:
+    source = embedded_model() if file == "open" else fixed_model
+    variants = SimpleNamespace(file=lambda candidate: source)
+    space = made(_source=source, _variants=variants).space(Wishes(engines=("onnxruntime",), precisions=("fp32",)))
+    assert (space.baseline.shape, space.baseline.side_px) == (expected, None)
+    plan = Detector.open(source, engine="onnxruntime").plan
+    assert plan.margin_px == space.baseline.plan.margin_px
 
 
 @pytest.mark.parametrize(

@@ -115,13 +115,13 @@ def _tuned(settings: ServeSettings, choice: "Choice | None") -> Check:
 
 def _model(settings: ServeSettings, choice: "Choice | None", picture: Path | None) -> Iterator[Check]:
     """The file, engine and plan that an instance would run."""
-    from tidesight.detection.engines import DEFAULT_PLAN
+    from tidesight.detection.engines import with_shape
 
     path = Path(settings.model) if settings.model else None
     if choice is not None and choice.file:
         path = tuned_folder() / choice.file
     labels = Path(settings.labels) if settings.labels else None
-    plan = DEFAULT_PLAN if choice is None else choice.plan
+    plan = with_shape(None if choice is None else choice.plan, settings.input_shape)
     yield from check_model(path, labels, picture, _as_tuned(settings, choice).engine, plan)
 
 

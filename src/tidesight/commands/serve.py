@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 TUNED_FILE = "choices.json"  # of `tuning.saved`, which a start without one need not import
+_WORDS = {"input_shape": ("auto", "square"), "traces": ("off", "otlp")}
 _SPANS_DRAIN_S = 1.0  # for spans at the end, which matter less than results
 
 
@@ -34,6 +35,7 @@ _HELP = {
     "model": "ONNX file; the embedded model when empty.",
     "labels": "File with one class name per line; the model's own names when empty.",
     "engine": "auto, onnxruntime or openvino.",
+    "input_shape": "auto cuts the input to the picture where that is faster; square pads every picture to a square.",
     "workers": "Worker threads; 0 is one for each usable CPU.",
     "worker_hang_s": "Seconds after which a picture is given up and its worker thread replaced.",
     "max_queue": "Requests that may wait for a worker.",
@@ -201,17 +203,18 @@ class _Loaded:
 def _load_detectors(settings: ServeSettings, tuned: "Choice | None") -> _Loaded:
     """Load the model, make a detector per worker, and see what a picture takes."""
     from tidesight.detection.embedded import embedded_model
-    from tidesight.detection.engines import DEFAULT_PLAN, fastest_installed, load_engine
+    from tidesight.detection.engines import DEFAULT_PLAN, fastest_installed, load_engine, with_shape
 
     # The engine first: it loads without the interpreter, which imports all the rest meanwhile.
     name = fastest_installed() if settings.engine == "auto" else settings.engine
     threads = settings.workers or usable_resources().threads
     path = Path(settings.model) if settings.model else embedded_model()
-    plan = DEFAULT_PLAN
+    plan = None
     if tuned is not None:
         path = tuned_folder() / tuned.file if tuned.file else path
         plan = tuned.plan if threads == tuned.workers else replace(tuned.plan, threads_each=1)
-    engine = load_engine(name, path, threads, plan)
+    plan = with_shape(plan, settings.input_shape)
+    engine = load_engine(name, path, threads, plan or DEFAULT_PLAN)
 
     from tidesight.detection.detector import Detector
     from tidesight.detection.image import ImageLimits, be_quiet_about_bad_pictures
@@ -248,7 +251,8 @@ def _ready(loaded: _Loaded, settings: ServeSettings, telemetry: "Telemetry") -> 
 
 
 def _configure_log(settings: ServeSettings) -> None:
-    for name, known in (("log_level", logs.LEVELS), ("log_format", logs.FORMATS), ("traces", ("off", "otlp"))):
+    words = {"log_level": logs.LEVELS, "log_format": logs.FORMATS, **_WORDS}
+    for name, known in words.items():
         if getattr(settings, name) not in known:
             told = f"{name}: expected {' or '.join(known)}, got {getattr(settings, name)!r}"
             raise ConfigError(told, field=name)

@@ -13,7 +13,7 @@ from tidesight.errors import ConfigError
 from tidesight.resources import usable_resources
 from tidesight.tuning import saved
 from tidesight.tuning.accuracy import Yardstick, accuracy, yardstick
-from tidesight.tuning.candidates import INT8, PRECISIONS, Candidate, Space, default_sides, inputs, layouts
+from tidesight.tuning.candidates import INT8, MARGINS_PX, PRECISIONS, Candidate, Space, default_sides, inputs, layouts
 from tidesight.tuning.choosing import Row
 from tidesight.tuning.search import Outcome, Search
 from tidesight.tuning.trial import LOAD, Measured, Task, run_trial
@@ -85,7 +85,7 @@ class Session:
         precisions = {engine: _precisions(engine, wishes.precisions) for engine in engines}
         if not cpu_has_bf16():
             left_out.append(("bf16", "this CPU does not compute in it (no AVX512-BF16, no AMX)"))
-        sizes = inputs(wishes.sides_px or default_sides(native), native) if square else ()
+        sizes = inputs(wishes.sides_px or default_sides(native)) if square else ()
         if not square:
             left_out.append(("other sizes", f"the model's input is {native}x{model.input_height_px}, not a square"))
         if not find_spec("onnx"):
@@ -96,7 +96,9 @@ class Session:
             sizes = ()
         engine = fastest_installed() if fastest_installed() in engines else engines[0]
         precision = "bf16" if engine == "openvino" and cpu_has_bf16() else "fp32"
-        baseline = Candidate(engine, precision, self._cpus)
+        margin_px = Detector.open(self._source, engine=engine).plan.margin_px
+        shape = next(name for name, margin in MARGINS_PX.items() if margin == margin_px)
+        baseline = Candidate(engine, precision, self._cpus, shape=shape)
         every = layouts(self._cpus, wishes.workers)
         return Space(baseline, engines, precisions, every, sizes, native, tuple(left_out))
 
