@@ -152,7 +152,9 @@ def test_show_doctor_and_forget(by_hand: Path, tmp_path: Path) -> None:
     shutil.copytree(by_hand, folder)
     assert "320 px, cut to the picture" in tidesight("tune", "--show", folder=folder).stdout
     assert "320 px, cut to the picture" in tidesight("doctor", "--json", folder=folder).stdout
+    assert list(folder.rglob("*.onnx"))
     assert "removed 1 choices" in tidesight("tune", "--forget", folder=folder).stdout
+    assert not list(folder.rglob("*.onnx"))
     assert "nothing is saved" in tidesight("tune", "--show", folder=folder).stdout
 
 

@@ -2,9 +2,10 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from tidesight.detection.detector import Detector
@@ -16,7 +17,7 @@ from tidesight.tuning.accuracy import Yardstick, accuracy, yardstick
 from tidesight.tuning.candidates import INT8, MARGINS_PX, PRECISIONS, Candidate, Space, default_sides, inputs, layouts
 from tidesight.tuning.choosing import Row
 from tidesight.tuning.search import Outcome, Search
-from tidesight.tuning.trial import LOAD, Measured, Task, run_trial
+from tidesight.tuning.trial import LOAD, Measured, Task, patience_s, run_trial
 from tidesight.tuning.variants import Variants
 
 _ENGINES = ("onnxruntime", "openvino")
@@ -67,6 +68,7 @@ class Session:
         self._timed = tuple(str(one.image) for one in _spread(samples, _TIMED_PICTURES))
         self._variants = Variants(source, scratch, _spread(samples, _CALIBRATION_PICTURES))
         self._trials = 0
+        self._patience_s: float | None = None  # known after the first trial
 
     def space(self, wishes: Wishes) -> Space:
         """All that is to be tried, and why the rest is not.
@@ -118,18 +120,21 @@ class Session:
 
         def measure(candidate: Candidate, with_latencies: bool) -> Measured:
             self._trials += 1
-            found = run_trial(
-                Task(
-                    str(self._variants.file(candidate)),
-                    candidate.engine,
-                    candidate.plan,
-                    candidate.workers,
-                    self._timed,
-                    seconds,
-                    loaded_s(seconds, rates_per_s.get(candidate, 0.0)) if with_latencies else 0.0,
-                    self._trials,
-                )
+            task = Task(
+                str(self._variants.file(candidate)),
+                candidate.engine,
+                candidate.plan,
+                candidate.workers,
+                self._timed,
+                seconds,
+                loaded_s(seconds, rates_per_s.get(candidate, 0.0)) if with_latencies else 0.0,
+                self._trials,
             )
+            task = task if self._patience_s is None else replace(task, patience_s=self._patience_s)
+            started = perf_counter()
+            found = run_trial(task)
+            if self._patience_s is None:
+                self._patience_s = patience_s(perf_counter() - started - task.saturated_s - task.loaded_s)
             rates_per_s[candidate] = found.per_s * (1 - found.disturbed)
             return found
 
