@@ -150,6 +150,8 @@ def test_lines_about_a_failed_or_a_lost_worker_name_the_request(pool: WorkerPool
             await asyncio.sleep(0.01)
         request_fields.set({"request_id": "another"})
         assert pool.watch(hanging.started_s + LATER_S) == ["hung"]
+        with pytest.raises(WorkerFailed):
+            await hanging.answer
         release.set()
 
     asyncio.run(main())
