@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("tidesight.commands.train", "Fine-tune the detector on your pictures."),
     "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
     "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),
+    "free-size": ("tidesight.commands.free_size", "Open a model's input size, so that it is cut to the picture."),
     "quantize": ("tidesight.commands.quantize", "Make an INT8 model, if its AP holds."),
     "up": ("tidesight.commands.up", "Run an autoscaled fleet on this machine, under a platform's own rules."),
     "status": ("tidesight.commands.status", "Show a running fleet."),

@@ -14,10 +14,11 @@ import pytest
 
 from tidesight.detection.detections import Detections
 from tidesight.detection.detector import Detector
+from tidesight.detection.engines import RunPlan
 from tidesight.detection.image import Pixels, decode_image
 from tidesight.errors import ModelError
 from tidesight.training.dataset import Dataset, read_dataset
-from tidesight.training.evaluate import OPTIONS, score
+from tidesight.training.evaluate import OPTIONS, evaluate, score
 
 FULL = os.environ.get("TIDESIGHT_TEST_FULL") == "1"
 OTHERS = "agpl-compat-only"
@@ -95,6 +96,8 @@ def test_ap_of_the_embedded_model(find: Find, photographs: Dataset) -> None:
     assert result.ap > 0.31
     assert result.ap50 > 0.47
     assert (result.images, len(result.per_class)) == (164, 77)
+    square = Detector.open(engine="onnxruntime", plan=RunPlan())
+    assert result.ap >= evaluate(square, photographs).ap - 0.002, "what the cut input loses"
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import perf_counter
@@ -32,7 +31,7 @@ from tidesight.serving.instance import Instance, Ready, ServingLimits
 from tidesight.serving.problems import problem_response
 from tidesight.serving.request_head import check_head, deadline_s, prefers_picture
 from tidesight.serving.request_record import RequestRecord
-from tidesight.serving.schemas import REQUEST_ID, DetectReply, ImageReply, ModelReply, ObjectReply, ResultReply
+from tidesight.serving.schemas import DetectReply, ImageReply, ModelReply, ObjectReply, ResultReply, usable_id
 from tidesight.serving.work import Finding, WorkOrder, perform
 from tidesight.serving.workers import Job
 
@@ -46,9 +45,7 @@ async def detect(request: Request) -> Response:
     """Answer one detection request; every outcome is counted and carries the request's id."""
     instance: Instance = request.app.state.instance
     started = perf_counter()
-    request_id = request.headers.get("x-request-id", "")
-    if not REQUEST_ID.fullmatch(request_id):
-        request_id = uuid.uuid4().hex
+    request_id = usable_id(request.headers.get("x-request-id", ""))
     record = instance.recorder.begin(request, request_id, started)
     try:
         response = await _answer(request, instance, record)
