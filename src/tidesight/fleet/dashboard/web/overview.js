@@ -63,12 +63,11 @@ function figure(name, value, note, marked = false) {
   });
 }
 
-/** Places that wait before they are filled again. */
+/** Places that wait before they are filled again; `Announcer` says it aloud, once and without the countdown. */
 export function showBackOffs(backOffs) {
   byId("back-offs").hidden = !backOffs.length;
   const list = byId("back-off-list");
-  // The countdown changes all the time; only what happened is worth saying aloud.
   list.replaceChildren(...backOffs.map(({ slot, crashes, retry_in_s: retry, why }) => el("li", {},
     el("strong", {}, `Place ${slot}`), ` crashed ${crashes === 1 ? "once" : `${crashes} times in a row`}: ${why} `,
-    el("span", { class: "quiet", "aria-hidden": "true" }, retry > 0 ? `Next try in ${duration(retry)}.` : "Trying now."))));
+    el("span", { class: "quiet" }, retry > 0 ? `Next try in ${duration(retry)}.` : "Trying now."))));
 }
