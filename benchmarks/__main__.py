@@ -186,7 +186,7 @@ def _write(name: str, found: Results) -> None:
 
 def _pages(instance: Results, load: Results, fleet: Results) -> dict[str, str]:
     """The pages that something was measured for."""
-    files = {}
+    files: dict[str, str] = {}
     if load:
         files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)}
     if instance or load:
