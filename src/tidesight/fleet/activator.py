@@ -59,6 +59,7 @@ class Activator:
 
     @rules.setter
     def rules(self, rules: HoldRules) -> None:
+        """Replace them."""
         self._dispatcher.rules = rules
         self._pump()
 
@@ -68,8 +69,7 @@ class Activator:
         Raises:
             OSError: it cannot listen there.
         """
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a request is two open files
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)  # 2 a request
         self._server = await self._loop.create_server(lambda: CallerSide(self), host, port, backlog=_BACKLOG)
         return Endpoint(*self._server.sockets[0].getsockname()[:2])
 
