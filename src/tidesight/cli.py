@@ -25,6 +25,7 @@ COMMANDS = {
     "up": ("tidesight.commands.up", "Run an autoscaled fleet on this machine, under a platform's own rules."),
     "status": ("tidesight.commands.status", "Show a running fleet."),
     "scale": ("tidesight.commands.scale", "Set the count of a running fleet's instances."),
+    "replace": ("tidesight.commands.replace", "Replace every instance of a running fleet, one after another."),
     "load": ("tidesight.commands.load", "Send a load to a URL: a rate, users, a trace or a scenario."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),

@@ -10,7 +10,6 @@ from tidesight.resources import usable_resources
 
 if TYPE_CHECKING:
     from tidesight.autoscaling.policy import Bounds
-    from tidesight.fleet.fleet import FleetPlan
     from tidesight.fleet.instances import InstanceClass, LaunchPlan
     from tidesight.platforms.platform import Platform
 
@@ -72,9 +71,8 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
     """
     from tidesight.autoscaling.policy import Autoscaler
     from tidesight.autoscaling.registry import POLICIES
-    from tidesight.fleet.fleet import FleetPlan
     from tidesight.fleet.front import FrontSettings
-    from tidesight.fleet.parts import ScalingPlan
+    from tidesight.fleet.parts import FleetPlan, ScalingPlan
 
     platform = _with_policy(chosen_platform(wishes), wishes)
     bounds = platform.scaling.bounds

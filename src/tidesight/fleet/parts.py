@@ -1,9 +1,11 @@
-"""What a controller is given: by what rule it scales, and the parts it acts on."""
+"""What a fleet is made of: its plan, the rule by which it scales, and the parts that the controller acts on."""
 
 from dataclasses import dataclass
 
 from tidesight.autoscaling.policy import Autoscaler, Bounds
 from tidesight.fleet.activator import Activator
+from tidesight.fleet.front import FrontSettings
+from tidesight.fleet.instances import LaunchPlan
 from tidesight.fleet.launcher import Launcher
 from tidesight.fleet.ledger import Ledger
 from tidesight.fleet.routing import Routing
@@ -28,6 +30,27 @@ class ScalingPlan:
     bounds: Bounds
     delays: bool = False
     seed: int = 1
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """All of a fleet.
+
+    Attributes:
+        scaling: By what rule.
+        policy: The rule's name, for people.
+        launch: How instances are started.
+        front: How Envoy listens.
+        wanted: Instances to begin with.
+        pinned: A count set by hand before, or None.
+    """
+
+    scaling: ScalingPlan
+    policy: str
+    launch: LaunchPlan
+    front: FrontSettings
+    wanted: int
+    pinned: int | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from tests.unit.fleet.scripted import ScriptedFleet, decision, instance, snapshot, tide
-from tidesight.errors import ConfigError
+from tidesight.errors import ConfigError, Unavailable
 from tidesight.fleet.dashboard.listening import serve_page
 from tidesight.fleet.dashboard.points import History, Point, point_of
 from tidesight.fleet.dashboard.server import TOKEN_HEADER, make_app
@@ -51,6 +51,22 @@ def get(path: str, fleet: ScriptedFleet | None = None, host: str = "127.0.0.1:80
     headers = {"If-None-Match": etag} if etag else {}
     reply: httpx.Response = asked(lambda client, _: client.get(path, headers=headers), fleet, host)
     return reply
+
+
+@pytest.mark.parametrize(
+    ("token", "failure", "status", "told"),
+    [
+        (TOKEN, None, 200, '"replaced":2'),
+        ("wrong", None, 403, "tidesight scale"),
+        (TOKEN, ConfigError("are being replaced already"), 409, "are being replaced already"),
+        (TOKEN, Unavailable("i3 did not become ready"), 503, "i3 did not become ready"),
+    ],
+)
+def test_whoever_has_the_token_replaces(token: str, failure: Exception | None, status: int, told: str) -> None:
+    fleet = ScriptedFleet()
+    fleet.failure = failure
+    reply = asked(lambda client, _: client.post("/api/replace", headers={TOKEN_HEADER: token}), fleet)
+    assert (reply.status_code, told in reply.text) == (status, True)
 
 
 def test_status_is_the_snapshot() -> None:
