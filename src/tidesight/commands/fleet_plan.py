@@ -11,6 +11,7 @@ from tidesight.resources import usable_resources
 if TYPE_CHECKING:
     from tidesight.autoscaling.policy import Bounds
     from tidesight.fleet.instances import InstanceClass, LaunchPlan
+    from tidesight.fleet.parts import FleetPlan
     from tidesight.platforms.platform import Platform
 
 _LAME_DUCK_S = 0.3  # of the process itself, for requests on their way while the load balancer's list changes
