@@ -21,6 +21,7 @@ from benchmarks import (
     fleet_front,
     fleet_page,
     fleet_start,
+    fleet_whole,
     instance,
     machine,
     overload_page,
@@ -101,6 +102,11 @@ def fleet_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Meas
     """What results/fleet.json holds: what is before instances, and how they start."""
     return {
         "fleet_front": partial(fleet_front.fleet_front, pictures[:16], 2 if quick else 15, 50 if quick else 300),
+        "fleet_throughput": partial(
+            fleet_whole.fleet_throughput, pictures[:32], fastest_installed(), 2 if quick else 12, 60 if quick else 300
+        ),
+        "fleet_idle": once(lambda: fleet_whole.fleet_idle(fastest_installed(), 5 if quick else 20)),
+        "fleet_rolling": once(lambda: fleet_whole.fleet_rolling(pictures[0], 1000 if quick else 10_000)),
         "fleet_start": partial(fleet_start.fleet_start, pictures[0], fastest_installed(), 1 if quick else 10),
     }
 

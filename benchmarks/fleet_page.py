@@ -5,6 +5,7 @@ from statistics import median
 
 from benchmarks.fleet_front import ACTIVATOR, BOTH, DIRECT, ENVOY, MANY
 from benchmarks.fleet_start import CPUS, FORKED, FRESH, name_of
+from benchmarks.fleet_whole import ALONE, FLEET
 from benchmarks.goals import HEAD, Goal
 from benchmarks.page import machine_table
 from benchmarks.rounds import Results, account, middle, quiet, ratio, shown
@@ -21,6 +22,8 @@ def render(fleet: Results) -> str:
         parts.append(_front(fleet["fleet_front"]["rounds"]))
     if "fleet_start" in fleet:
         parts.append(_start(fleet["fleet_start"]["rounds"]))
+    if "fleet_rolling" in fleet:
+        parts.append(_whole(fleet))
     return "\n".join(parts)
 
 
@@ -32,6 +35,12 @@ def _goals(fleet: Results) -> Iterator[Goal]:
         name = name_of(how, 1.0)
         seconds = [one["of"][name]["first_answer_s"] for one in starts]
         yield Goal(f"decision to first good answer, {name}", asked, seconds, most=True, unit=" s", digits=3)
+
+    whole = quiet(fleet.get("fleet_throughput", {}).get("rounds", []))
+    yield Goal("two instances behind Envoy / their sum alone", 0.92, ratio(whole, FLEET, ALONE), 1.0)
+    for name, figure in fleet.get("fleet_idle", {}).items():
+        if name.endswith("_percent"):
+            yield Goal(f"idle CPU of one, {name.removesuffix('_percent')}", 1.0, [figure], most=True, unit=" %")
 
 
 def _added_ms(rounds: Sequence[Results], name: str) -> list[float]:
@@ -71,4 +80,15 @@ def _start(rounds: Sequence[Results]) -> str:
 | start | ready | first good answer | held to its CPU |
 |---|---|---|---|
 {rows}
+"""
+
+
+def _whole(fleet: Results) -> str:
+    rolling = fleet["fleet_rolling"]
+    answered = ", ".join(f"{count} x {status}" for status, count in sorted(rolling["statuses"].items()))
+    often = rolling["rounds_of_changes"]
+    return f"""## While instances come and go
+
+A fleet of four, eight callers who ask again as soon as they are answered; meanwhile, {often} times over, it is scaled
+down to two, up to four, and each instance is replaced by a new one. Answers: {answered}.
 """
