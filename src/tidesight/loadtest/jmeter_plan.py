@@ -1,9 +1,10 @@
 """A load as a JMeter 5 test plan (.jmx)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from xml.etree import ElementTree
 
-from tidesight.loadtest.runner import Load
+from tidesight.loadtest.plan import Load
 from tidesight.loadtest.target import Target
 from tidesight.workload.arrivals import RateCurve, Spacing
 from tidesight.workload.scenario import Users
@@ -49,7 +50,7 @@ def schedule(curve: RateCurve, spacing: Spacing, wait_s: float) -> str:
     """
     arrivals = "random_arrivals" if spacing == "poisson" else "even_arrivals"
     words = []
-    for (start_s, a), (end_s, b) in zip(curve.points, curve.points[1:], strict=False):
+    for (start_s, a), (end_s, b) in pairwise(curve.points):
         if end_s > start_s:
             milliseconds = round(1000 * (end_s - start_s))
             words += [f"rate({a:.6f}/sec) {arrivals}({milliseconds} ms) rate({b:.6f}/sec)"]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tidesight.loadtest.plan import INTERRUPTED, Load, Progress
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.runner import INTERRUPTED, Load, Progress, run
+from tidesight.loadtest.runner import run
 from tidesight.workload.arrivals import Poisson
 from tidesight.workload.early_stopping import CONFIDENCE, fails, passes, requests_needed
 from tidesight.workload.outcome import Outcome

@@ -5,22 +5,23 @@ import gc
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from random import Random
 from time import monotonic, process_time, time
 
 import uvloop
 
-from tidesight.loadtest.client import Exchange, Pool, check_reachable
+from tidesight.loadtest.client import Exchange, Pool
+from tidesight.loadtest.connecting import check_reachable
+from tidesight.loadtest.plan import INTERRUPTED, Load, Observer, Progress
 from tidesight.loadtest.recorder import LoadResult, Recorder, doubts
-from tidesight.loadtest.target import Body, Target
 from tidesight.loadtest.timer import Timer
 from tidesight.runs.writer import RunWriter
 from tidesight.workload.arrivals import Pattern
-from tidesight.workload.outcome import Failure, Outcome
+from tidesight.workload.outcome import Failure
 from tidesight.workload.scenario import Users
 
 _SWEEP_S = 0.01  # time-outs end this much late at most
@@ -28,54 +29,7 @@ _AT_ONCE = 32  # requests handed over before the loop looks at its sockets again
 _TELL_S = 0.2
 _CONNECT_S = 5.0
 _MOST_COUNTED = 10_000_000
-INTERRUPTED = "interrupted"
 CANNOT_KEEP_UP = "this machine cannot send as fast as that"
-
-
-@dataclass(frozen=True)
-class Load:
-    """What to send, where, when.
-
-    Attributes:
-        target: Where.
-        bodies: Of the requests, in turn.
-        pattern: When; `Users` is a closed loop.
-        duration_s: How long requests are sent; those under way then are waited for.
-        timeout_s: A caller gives up this long after its request was due.
-        objective_s: An answer later than this is not good.
-        seed: Of the arrivals.
-        connections: The most there may be at a time.
-    """
-
-    target: Target
-    bodies: Sequence[Body]
-    pattern: Pattern | Users
-    duration_s: float
-    timeout_s: float = 5.0
-    objective_s: float = 0.5
-    seed: int = 1
-    connections: int = 1000
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A load on its way.
-
-    Attributes:
-        elapsed_s: Since it began.
-        sent: Requests that have come due so far.
-        in_flight: Of these, those under way.
-        outcome: Of those that have ended.
-    """
-
-    elapsed_s: float
-    sent: int
-    in_flight: int
-    outcome: Outcome
-
-
-Observer = Callable[[Progress], str | None]
-"""Called a few times a second; an answer stops the load and says why."""
 
 
 def run(load: Load, writer: RunWriter | None = None, observe: Observer = lambda _: None) -> LoadResult:

@@ -12,8 +12,8 @@ from time import monotonic, sleep, time
 from typing import IO
 
 from tidesight.errors import ConfigError, TidesightError
+from tidesight.loadtest.plan import INTERRUPTED, Load, Observer, Progress
 from tidesight.loadtest.recorder import LoadResult, doubts
-from tidesight.loadtest.runner import INTERRUPTED, Load, Observer, Progress
 from tidesight.loadtest.target import Body
 from tidesight.runs.rows import RequestRow
 from tidesight.runs.writer import RunWriter
