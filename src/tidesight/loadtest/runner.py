@@ -87,7 +87,7 @@ class _Run:
         cpu_ratio = (process_time() - used_s) / elapsed_s
         self.timer.close()
         await self._pool.close()
-        return self._result(min(elapsed_s, self.end_s - self.start_s), cpu_ratio, loop.unsent())
+        return self._result(self.end_s - self.start_s, cpu_ratio, loop.unsent())
 
     def ask(self, due_s: float, then: Callable[[float], None] | None = None) -> None:
         """Send the next request, which is due at `due_s`; `then` is told when it ended."""
@@ -146,6 +146,9 @@ class _Run:
     def _result(self, seconds: float, cpu_ratio: float, unsent: int) -> LoadResult:
         outcome, lag = self._recorder.tally.outcome(seconds), self._recorder.lag
         invalid = doubts(outcome, lag, cpu_ratio)
+        if self.stopped == CANNOT_KEEP_UP:
+            words = f"{CANNOT_KEEP_UP}: it sent {outcome.sent / seconds:.0f}/s of these requests; lower the rate"
+            invalid = (words, *invalid)
         return LoadResult(outcome, lag, cpu_ratio, self._pool.opened, unsent, self.stopped, invalid)
 
 
@@ -155,6 +158,7 @@ class _Open:
     def __init__(self, run: _Run, pattern: Pattern) -> None:
         self._run = run
         curve = pattern.curve(run.load.duration_s)
+        run.end_s = run.start_s + curve.duration_s  # a trace may be shorter
         arrivals = curve.arrivals(pattern.spacing, Random(run.load.seed))  # noqa: S311 - repeatable, not secret
         self._times = (run.start_s + time_s for time_s in arrivals)
         self._next_s: float | None = None
