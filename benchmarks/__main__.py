@@ -19,6 +19,7 @@ from benchmarks import (
     accuracy,
     engines,
     instance,
+    load_generator,
     machine,
     overload_page,
     page,
@@ -90,6 +91,7 @@ def load_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measu
         "half": halves.half,
         "curve": partial(points.curve, _ONE_FILE, curve),
         "stored": partial(stored.stored, pictures, 1 if quick else 8, 30 if quick else 100),
+        "load_generator": partial(load_generator.measure, 1 if quick else 6, 2.0 if quick else 8.0),
         "soak": once(lambda: soak.soak(pictures, engine, minutes=0.5 if quick else 10)),
     }
 
@@ -123,6 +125,8 @@ def main() -> None:
             )
             print(f"{name} took {(perf_counter() - started) / 60:.1f} minutes", flush=True)
     if arguments.quick:
+        if "load_generator" in found["load"]:
+            print(load_generator.render(found["load"]["load_generator"]))
         print(overload_page.render(found["load"]), stacks_page.render(found["load"]), page.render(**found), sep="\n")
     else:
         _render(**found)
@@ -176,6 +180,8 @@ def _render(instance: Results, load: Results) -> None:
     """Write the pages and plots of what there is."""
     files = {"README.md": page.render(instance, load)}
     if load:
+        if "load_generator" in load:
+            files["load_generator.md"] = load_generator.render(load["load_generator"])
         files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)} | plots.render(load)
     for name, text in files.items():
         (FOLDER / name).parent.mkdir(exist_ok=True)

@@ -137,7 +137,7 @@ def _find_max_rate(prepared: "Load", given: dict[str, Any]) -> int:
     from tidesight.loadtest.max_rate import find_max_rate
 
     if not 50 <= given["percentile"] < 100:
-        raise ConfigError(f"--percentile: expected 50 to below 100, got {options['percentile']:g}", field="percentile")
+        raise ConfigError(f"--percentile: expected 50 to below 100, got {given['percentile']:g}", field="percentile")
     with searching() as tell:
         found = find_max_rate(prepared, given["percentile"] / 100, given["rate"], tell)
     if given["as_json"]:

@@ -130,7 +130,7 @@ class Pool:
                     lambda: _Connection(self), target.host, target.port, ssl=target.tls, server_hostname=name
                 )
         except (OSError, UnicodeError) as error:
-            self._connecting.discard(asyncio.current_task())  # type: ignore[arg-type]  # it runs in a task
+            self._connecting.discard(asyncio.current_task())
             exchange.fail(failure_of(error))
             self._serve_waiting()
             return

@@ -37,7 +37,8 @@ def jmx(load: Load, connect_s: float = 5.0) -> bytes:
         _tree(sampler_tree, timer)
     _tree(plan_tree, _collector())
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    whole: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return whole
 
 
 def schedule(curve: RateCurve, spacing: Spacing, wait_s: float) -> str:
@@ -61,14 +62,10 @@ def _open(load: Load) -> _Element:
     assert not isinstance(load.pattern, Users)
     package = "org.apache.jmeter.threads.openmodel"
     group = _element("OpenModelThreadGroup", f"{package}.gui.OpenModelThreadGroupGui", "arrivals", package)
-    controller = ElementTree.SubElement(
-        group,
-        "elementProp",
-        name="ThreadGroup.main_controller",
-        elementType=f"{package}.OpenModelThreadGroupController",
+    controller = f"{package}.OpenModelThreadGroupController"
+    ElementTree.SubElement(
+        group, "elementProp", name="ThreadGroup.main_controller", elementType=controller, testclass=controller
     )
-    controller.attrib |= {"guiclass": "x", "testclass": f"{package}.OpenModelThreadGroupController"}
-    del controller.attrib["guiclass"]
     _prop(group, "ThreadGroup.on_sample_error", "continue")
     words = schedule(load.pattern.curve(load.duration_s), load.pattern.spacing, load.timeout_s)
     _prop(group, "OpenModelThreadGroup.schedule", words)

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -88,13 +89,18 @@ def test_failures_to_connect_have_a_class(error: Exception, word: str) -> None:
 @pytest.mark.parametrize("runner", [uvloop.run, asyncio.run])
 def test_the_timer_is_on_time_and_in_order(runner: Callable[..., Any]) -> None:
     async def wait() -> list[tuple[float, float]]:
-        timer, woken, done = Timer(asyncio.get_running_loop()), [], asyncio.Event()
+        timer, done = Timer(asyncio.get_running_loop()), asyncio.Event()
+        woken: list[tuple[float, float]] = []
+
+        def note(due_s: float) -> None:
+            woken.append((due_s, monotonic() - due_s if due_s else 0.0))
+
         first_s = monotonic() + 0.02
         for number in (3, 1, 2, 0):
             due_s = first_s + number * 0.0103
-            timer.at(due_s, lambda due_s=due_s: woken.append((due_s, monotonic() - due_s)))
+            timer.at(due_s, partial(note, due_s))
         timer.at(first_s + 0.1, done.set)
-        timer.at(monotonic() - 1, lambda: woken.append((0.0, 0.0)))  # past: at once
+        timer.at(monotonic() - 1, partial(note, 0.0))  # past: at once
         await done.wait()
         timer.close()
         return woken
