@@ -19,6 +19,7 @@ from benchmarks.rounds import Results, account, middle, resumed, shown, turned
 
 GOAL_RPS, GOAL_LAG_MS = 3000.0, 5.0
 _BODY_BYTES, _CONNECTIONS = 100_000, 8
+_LOCUST_WARM_S = 3
 _OURS, _WRK, _LOCUST = "tidesight", "wrk", "Locust FastHttpUser"
 _OPEN = "tidesight, open loop"
 _LUA = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "image/jpeg"\nwrk.body = string.rep("x", %d)\n'
@@ -109,7 +110,7 @@ def _locust(port: int, seconds: float, folder: Path) -> Results:
     """The difference of a long and a short run, as starting Locust takes a second of CPU."""
     (folder / "locustfile.py").write_text(_LOCUSTFILE % _BODY_BYTES)
     count, cpu_s, failures = 0, 0.0, 0
-    for sign, length_s in ((-1, 1), (1, 1 + round(seconds))):
+    for sign, length_s in ((-1, _LOCUST_WARM_S), (1, _LOCUST_WARM_S + round(seconds))):
         command = [sys.executable, "-m", "locust", "-f", "locustfile.py", "--headless", "--json", "-t", f"{length_s}s"]
         host = ["--host", f"http://127.0.0.1:{port}", "-u", str(_CONNECTIONS), "-r", "1000"]
         text, used_s = _run([*command, *host], folder)
