@@ -150,13 +150,16 @@ def test_a_target_that_cannot_be_reached_is_an_error_at_once(url: str, said: str
 
 
 def recorded_and_true(folder: Path) -> tuple[LoadResult, Any, Any]:
-    """Latencies as recorded, and as the server knows them, each in order; the server stalls for two seconds."""
+    """Latencies as recorded, and as the server knows them, each in order; the server stalls for two seconds.
+
+    Connections are enough for the server as it is, and too few for the stall: requests then wait for one.
+    """
     log = folder / "log"
     bodies = [Body(b"%08d" % number + b"x" * 10_000, "image/jpeg") for number in range(800)]
     arguments = ("--delay-ms", "400", "--stall-at", "2", "--stall-s", "2", "--log", str(log))
     with known_server(*arguments) as port, RunWriter.create(folder / "run", {}) as writer:
         target = parse_url(f"http://127.0.0.1:{port}", "/")
-        result = run(Load(target, bodies, Poisson(100), 6, 10, seed=5), writer)
+        result = run(Load(target, bodies, Poisson(100), 6, 10, seed=5, connections=80), writer)
     requests = RunReader(folder / "run").requests()
     assert 500 < result.outcome.answered == len(requests) == result.outcome.sent <= len(bodies)
     epoch_s = writer.started_epoch_s - (time.time() - time.monotonic())
@@ -170,7 +173,7 @@ def test_latency_is_recorded_to_one_per_cent_from_when_a_request_was_due(tmp_pat
     for attempt in range(3):  # another process that takes the CPU can only make it worse
         (tmp_path / str(attempt)).mkdir()
         result, recorded_s, true_s = recorded_and_true(tmp_path / str(attempt))
-        assert true_s.max() > 2.3 and 0.4 < np.median(true_s) < 0.6
+        assert true_s.max() > 2.3 and 0.39 < np.median(true_s) < 1.2
         errors = []
         for percent in (50, 99, 99.9):
             place = round(percent / 100 * len(true_s)) - 1
