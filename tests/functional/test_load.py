@@ -213,6 +213,8 @@ def test_a_target_that_resets_is_counted_as_such(pictures: str) -> None:
         (("--rate", "5", "--driver", "wrk"), 2, "--driver: expected one of tidesight, aiohttp, locust, jmeter"),
         (("--rate", "5", "--write-plan", "{tmp}/plan"), 2, "--write-plan goes with --driver locust or jmeter"),
         (("--find-max-rate", "--users", "3"), 2, "--find-max-rate sends Poisson arrivals"),
+        (("--find-max-rate", "--out", "{tmp}/x"), 2, "leave out --out and --driver"),
+        (("--find-max-rate", "--driver", "locust"), 2, "leave out --out and --driver"),
         (("--find-max-rate", "--percentile", "100"), 2, "--percentile: expected 50 to below 100"),
         (("--rate", "5", "--out", "{tmp}/used"), 2, "holds a run already; choose another folder"),
         (("--rate", "5", "--out", "/dev/null/x"), 2, "cannot record into"),

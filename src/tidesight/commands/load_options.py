@@ -77,25 +77,31 @@ def read(options: dict[str, Any]) -> Scenario:
 
 
 def _check(options: dict[str, Any]) -> None:
+    _check_loop(options)
+    _check_values(options)
+
+
+def _check_loop(options: dict[str, Any]) -> None:
     loops = [name for name in ("rate", "users", "trace", "scenario") if options[name] is not None]
-    arrivals = options["arrivals"]
     if options["find_max_rate"]:
-        if set(loops) - {"rate"} or arrivals:
+        if set(loops) - {"rate"} or options["arrivals"]:
             raise ConfigError("--find-max-rate sends Poisson arrivals; only --rate, where to begin, goes with it")
+        if options["out"] is not None or options["driver"] not in ("tidesight", "aiohttp"):
+            raise ConfigError("--find-max-rate records nothing and uses our own driver: leave out --out and --driver")
     elif len(loops) != 1:
         raise ConfigError("say one of --rate, --users, --trace and --scenario, or --find-max-rate", field="rate")
-    if arrivals and not {"rate", "trace"} & set(loops):
+    if options["arrivals"] and not {"rate", "trace"} & set(loops):
         raise ConfigError("--arrivals goes with --rate or --trace", field="arrivals")
+
+
+def _check_values(options: dict[str, Any]) -> None:
+    arrivals = options["arrivals"]
     if options["trace"] is not None and arrivals not in (None, "poisson", "constant"):
         raise ConfigError("--trace takes --arrivals poisson or constant, within its bins", field="arrivals")
     if options["peak"] is not None and arrivals not in _PEAKED:
         raise ConfigError(f"--peak goes with --arrivals {', '.join(_PEAKED)}", field="peak")
     if options["period"] is not None and arrivals not in _PERIODIC:
         raise ConfigError(f"--period goes with --arrivals {' or '.join(_PERIODIC)}", field="period")
-    _check_values(options)
-
-
-def _check_values(options: dict[str, Any]) -> None:
     for name in ("rate", "time_scale", "rate_scale"):
         if options[name] is not None and not 0 < options[name] < float("inf"):
             raise ConfigError(f"--{name.replace('_', '-')}: expected a number above 0, got {options[name]:g}", name)
