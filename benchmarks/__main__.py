@@ -23,6 +23,7 @@ from benchmarks import (
     fleet_start,
     fleet_whole,
     instance,
+    load_generator,
     machine,
     overload_page,
     page,
@@ -94,6 +95,7 @@ def load_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measu
         "half": halves.half,
         "curve": partial(points.curve, _ONE_FILE, curve),
         "stored": partial(stored.stored, pictures, 1 if quick else 8, 30 if quick else 100),
+        "load_generator": partial(load_generator.measure, 1 if quick else 6, 2.0 if quick else 8.0),
         "soak": once(lambda: soak.soak(pictures, engine, minutes=0.5 if quick else 10)),
     }
 
@@ -194,6 +196,8 @@ def _pages(instance: Results, load: Results, fleet: Results) -> dict[str, str]:
     """The pages that something was measured for."""
     files: dict[str, str] = {}
     if load:
+        if "load_generator" in load:
+            files["load_generator.md"] = load_generator.render(load["load_generator"])
         files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)}
     if instance or load:
         files["README.md"] = page.render(instance, load)
