@@ -7,6 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 EXTRAS ?= dev
 # What make bench measures, in this order; the same command goes on where it was cut off.
 BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overload overload_pinned half curve stored soak \
+          fleet_front fleet_start fleet_throughput fleet_idle fleet_rolling \
           tuned_accuracy accuracy
 
 .PHONY: demo test lint bench serve clean help

@@ -26,6 +26,7 @@ class ServeSettings:
         model: ONNX file; empty is the embedded model.
         labels: File with one class name per line; empty takes the model's own.
         engine: "auto", "onnxruntime", "openvino" or "fake".
+        input_shape: "auto" cuts the input to the picture where model and engine gain by it, "square" never does.
         workers: Worker threads; 0 is one for each usable CPU.
         worker_hang_s: After which a picture is given up, and its worker thread with it.
         max_queue: Requests that may wait for a worker.
@@ -56,6 +57,7 @@ class ServeSettings:
     model: str = ""
     labels: str = ""
     engine: str = "auto"
+    input_shape: str = "auto"
     workers: int = 0
     worker_hang_s: float = 30.0
     max_queue: int = 256

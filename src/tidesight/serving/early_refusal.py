@@ -4,15 +4,14 @@ What a refusal costs is lacking for the pictures, and through the framework it c
 """
 
 import math
-import uuid
 
 import msgspec
 
 from tidesight import telemetry as metrics
 from tidesight.errors import InputError, Overloaded, Refused
-from tidesight.serving.detect_route import check_head, deadline_s
 from tidesight.serving.instance import Instance, State
-from tidesight.serving.schemas import REQUEST_ID, Problem
+from tidesight.serving.request_head import check_head, deadline_s
+from tidesight.serving.schemas import Problem, usable_id
 
 Head = list[tuple[bytes, bytes]]
 """Names in lower case and values."""
@@ -56,8 +55,7 @@ def no_more_connections(instance: Instance, head: Head) -> bytes:
 
 
 def _rest_of(error: Refused, request_id: str) -> bytes:
-    if not REQUEST_ID.fullmatch(request_id):
-        request_id = uuid.uuid4().hex
+    request_id = usable_id(request_id)
     body = msgspec.json.encode(Problem(title=error.title, status=error.status, detail=error.detail, id=request_id))
     retry_after_s = max(1, math.ceil(error.retry_after_s or 1))
     return _ANSWER.format(length=len(body), retry_after_s=retry_after_s, request_id=request_id).encode() + body
