@@ -77,7 +77,7 @@ def write(
             writer.sample(SampleRow(at_s, FRONT, "activator", 1, 2.0 if at_s == 1 else 0.0))
             state, cpu = ("starting", 1.0) if starting else ("ready", 0.4)
             writer.sample(SampleRow(at_s, "i1", state, inside, 0, cpu, 128 * MIB))
-        for at_s, current, desired in ((0, 0, 1), (5, 1, 1), (10, 1, 1)) if samples else ():
+        for at_s, current, desired in ((0, 0, 0), (1, 0, 1), (7, 1, 1)) if samples else ():
             writer.decision(DecisionRow(at_s, "kpa", current, current, desired, "StableMode"))
         writer.finish(summary() if said is None else said)
     return folder

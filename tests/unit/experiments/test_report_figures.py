@@ -29,12 +29,12 @@ def test_every_figure_by_hand(tmp_path: Path) -> None:
             "cold_s": 2.1, "cold_share": 0.2, "warm_s": 0.35, "start_s": 2.0, "starts": 1,
             "cpu": 0.4, "cpu_peak": 1.0, "cpu_cv": 0.24 / 0.52, "cpu_spin": 1.0,
             "memory": 0.25, "memory_bytes": 128 * 2**20, "in_flight": 1.0, "held": 2.0,
-            "ready_least": 0, "ready_most": 1, "ups": 1, "downs": 0, "tick_s": 5.0, "first_up_s": 0.0,
+            "ready_least": 0, "ready_most": 1, "ups": 1, "downs": 0, "tick_s": 3.5, "first_up_s": 1.0,
             "instance_s": 12.0, "usd": 0.01, "usd_per_thousand": 2.0,  # five good answers for a cent
         }
     )  # fmt: skip
     assert profile(found) == ("spikes", "peak 1.00, variation 46%, the highest while instances start")
-    assert scaling(found) == ("scales", "0 to 1 ready; 1 up, 0 down, first up after 0 ms")
+    assert scaling(found) == ("scales", "0 to 1 ready; 1 up, 0 down, first up after 1 s")
 
 
 def test_what_a_url_does_not_tell_is_unknown(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_charts_carry_the_figures(tmp_path: Path) -> None:
     fates = {trace["name"]: trace["y"] for trace in charts["fates"].traces}
     assert fates["caller gave up (time-out)"] == [0, 0, 0, 0, 0, 0, 0, 1, 0, 0]
     raised = next(trace for trace in charts["instances"].traces if trace["name"] == "raised")
-    assert (raised["x"], raised["y"], raised["text"]) == ([0], [1], ["0 → 1: StableMode"])
+    assert (raised["x"], raised["y"], raised["text"]) == ([1], [1], ["0 → 1: StableMode"])
     parts = {trace["name"]: trace["x"] for trace in charts["starts"].traces}
     assert parts == {"placing and image": [0.1], "process and model": [1.9]}
     assert (charts["cost"].traces[0]["x"], charts["cost"].traces[0]["y"]) == ([0.5], [2])
@@ -76,7 +76,7 @@ def test_charts_carry_the_figures(tmp_path: Path) -> None:
 
 def test_nothing_that_a_run_says_becomes_markup(tmp_path: Path) -> None:
     evil = facts(
-        scenario={**SCENARIO, "name": EVIL, "shows": EVIL, "note": EVIL}, variant={"name": EVIL}, machine={"cpu": EVIL},
+        scenario={**SCENARIO, "name": f"reference-1-{EVIL}", "shows": EVIL, "note": EVIL}, variant={"name": EVIL}, machine={"cpu": EVIL},
         versions={EVIL: EVIL}, driver=EVIL, repeat=EVIL,
     )  # fmt: skip
     folder = write(tmp_path / "run", evil, summary(starts=[start() | {"id": EVIL, "how": EVIL}], invalid=[EVIL]))
@@ -152,10 +152,10 @@ def test_curves_over_repeats_keep_gaps() -> None:
     assert tidy(least) == [1, 5, None]
     assert tidy(most) == [3, 5, None]
     drawn = band(
-        np.array([0.0, 1.0, 2.0, 3.0]), np.array([1, 1, nothing, 2.0]), np.array([2, 3, nothing, 4.0]), "x", "@0"
+        np.array([0.0, 1.0, 2.0, 3.0]), np.array([1, 1.5, nothing, 2.0]), np.array([2, 3, nothing, 4.0]), "x", "@0"
     )
     assert drawn["x"] == [0, 1, 1, 0, None, 3, 3, None]
-    assert drawn["y"] == [2, 3, 1, 1, None, 4, 2, None]
+    assert drawn["y"] == [2, 3, 1.5, 1, None, 4, 2, None]
 
 
 @pytest.mark.parametrize(
