@@ -42,8 +42,14 @@ def lint(documents: Sequence[Document]) -> list[Finding]:
     found = set()
     for document in documents:
         for name, rule in _rules():
-            for keys, detail in rule(document, documents):
-                found.add(Finding(str(document.path), document.line(*keys), name, detail))
+            try:
+                told = list(rule(document, documents))
+            except (AttributeError, TypeError, ValueError):
+                told = [
+                    ((), f"not of the shape that its kind has, so {name} was not looked at; compare a rendered one")
+                ]
+                name = "shape"  # noqa: PLW2901
+            found.update(Finding(str(document.path), document.line(*keys), name, detail) for keys, detail in told)
     return sorted(found, key=lambda one: (one.path, one.line, one.rule, one.detail))
 
 
