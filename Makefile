@@ -35,7 +35,7 @@ bench: $(VENV)/.dev,bench ## Measure on a quiet machine, 40 minutes; writes benc
 	$(BIN)/python -m benchmarks $(or $(filter-out cold_start,$(BENCH)),pages)
 
 references: $(VENV)/.dev ## Render deploy/ again from the files in it
-	@for target in gke kubernetes cloud-run app-engine-flex app-engine-standard; do \
+	@for target in gke kubernetes cloud-run app-engine-flex app-engine-standard observability; do \
 	  $(BIN)/tidesight deploy render --target $$target --config deploy/tidesight.toml --out deploy/$$target; done
 	@$(BIN)/tidesight deploy render --target compose --config deploy/compose/tidesight.toml --out deploy/compose
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
     "deploy": ("tidesight.commands.deploy", "Manifests for GKE, Cloud Run, App Engine and more; and a look at them."),
+    "observe": ("tidesight.commands.observe", "Start Prometheus over instances that run."),
 }
 
 

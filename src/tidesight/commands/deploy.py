@@ -8,9 +8,8 @@ import typer
 
 from tidesight.deploying.documents import read_documents
 from tidesight.deploying.lint import lint as run_lint
-from tidesight.deploying.plan import TARGETS
+from tidesight.deploying.render import ALL_TARGETS, write
 from tidesight.deploying.render import render as render_target
-from tidesight.deploying.render import write
 from tidesight.deploying.settings import read_config
 
 deploy = typer.Typer(
@@ -20,7 +19,7 @@ deploy = typer.Typer(
 
 @deploy.command()
 def render(
-    target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")],
+    target: Annotated[str, typer.Option(help=f"{', '.join(ALL_TARGETS)}.")],
     out: Annotated[Path, typer.Option(help="Folder to write into; it is made.")],
     config: Annotated[Path, typer.Option(help="The file with the [deploy] table.")] = Path("tidesight.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

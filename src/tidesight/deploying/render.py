@@ -20,6 +20,8 @@ _RENDERERS = {
     "compose": "compose:render",
 }
 """Target: module and function of this package."""
+OBSERVABILITY = "observability"
+ALL_TARGETS = (*TARGETS, OBSERVABILITY)
 
 
 def render(config: ConfigFile, target: str) -> dict[str, str]:
@@ -28,10 +30,14 @@ def render(config: ConfigFile, target: str) -> dict[str, str]:
     Raises:
         ConfigError: an unknown target, or something that it cannot do.
     """
-    must_be_in(TARGETS, target)
+    must_be_in(dict.fromkeys(ALL_TARGETS), target)
+    command = f"tidesight deploy render --target {target} --config {config.path.name}"
+    if target == OBSERVABILITY:
+        from tidesight.deploying.observability.render import render as render_observability
+
+        return render_observability(config.deploy, command)
     planned = plan(config, target)
     check(config, planned)
-    command = f"tidesight deploy render --target {target} --config {config.path.name}"
     module, _, function = _RENDERERS[target].partition(":")
     renderer: Callable[[Plan], list[Manifest]] = getattr(import_module(f"tidesight.deploying.{module}"), function)
     files = {one.path: one.text(command) for one in renderer(planned)}
