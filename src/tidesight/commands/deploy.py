@@ -8,9 +8,12 @@ import typer
 
 from tidesight.deploying.documents import read_documents
 from tidesight.deploying.lint import lint as run_lint
+from tidesight.deploying.plan import TARGETS
 from tidesight.deploying.render import ALL_TARGETS, write
 from tidesight.deploying.render import render as render_target
 from tidesight.deploying.settings import read_config
+from tidesight.deploying.values import shell_values
+from tidesight.platforms.numbers import must_be_in
 
 deploy = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Manifests for GKE, Cloud Run, App Engine and more."
@@ -34,6 +37,19 @@ def render(
         print(msgspec.json.encode({"target": target, "files": [str(out / name) for name in files]}).decode())
     else:
         print("\n".join(f"wrote {out / name}" for name in files))
+
+
+@deploy.command()
+def values(
+    target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")],
+    config: Annotated[Path, typer.Option(help="The file with the [deploy] table.")] = Path("tidesight.toml"),
+) -> None:
+    """Print what the scripts under deploy/ have to know, as assignments for a shell, with what a month costs.
+
+    The cost is that of the fewest instances idle, to that of the most instances busy, without network and storage.
+    """
+    must_be_in(TARGETS, target)
+    print(shell_values(read_config(config), target))
 
 
 @deploy.command()

@@ -75,9 +75,9 @@ def standard(plan: Plan) -> list[Manifest]:
 
 
 def requirements(plan: Plan) -> str:
-    """`requirements.txt` of the standard environment: this version, with the client of the store."""
+    """`requirements.txt` of the standard environment: this version and the store's client; its wheel may lie beside."""
     extra = "[gcs]" if plan.deploy.store_scheme == "gs" else ""
-    return f"tidesight{extra}=={__version__}\n"
+    return f"--find-links .\ntidesight{extra}=={__version__}\n"
 
 
 def _real(value: object) -> float:

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tidesight.deploying.plan import TARGETS
-from tidesight.deploying.render import render
+from tidesight.deploying.render import ALL_TARGETS, render
 from tidesight.deploying.settings import read_config
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-OURS = {"up.sh", "down.sh", "tidesight.toml"}
+OURS = {"up.sh", "down.sh", "tidesight.toml", "prometheus/rules.test.yaml"}
 
 
 def config_of(target: str) -> Path:
@@ -17,7 +16,7 @@ def config_of(target: str) -> Path:
     return own if own.exists() else DEPLOY / "tidesight.toml"
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ALL_TARGETS)
 def test_references_are_as_rendered(target: str) -> None:
     files = render(read_config(config_of(target)), target)
     there = {str(one.relative_to(DEPLOY / target)) for one in (DEPLOY / target).rglob("*") if one.is_file()}
