@@ -107,10 +107,12 @@ build_and_push() {
   needs "$tool"
   repository=$(cut -d/ -f3 <<<"$IMAGE")
   step "Image"
-  unless_there gcloud artifacts repositories describe "$repository" --project "$PROJECT" --location "$REGION" -- \
-    gcloud artifacts repositories create "$repository" --project "$PROJECT" --location "$REGION" \
-    --repository-format docker
-  run gcloud auth configure-docker --quiet "$host"
+  if [[ $IMAGE == *-docker.pkg.dev/*/*/* ]]; then # a registry of somebody else is theirs to set up
+    unless_there gcloud artifacts repositories describe "$repository" --project "$PROJECT" --location "$REGION" -- \
+      gcloud artifacts repositories create "$repository" --project "$PROJECT" --location "$REGION" \
+      --repository-format docker
+    run gcloud auth configure-docker --quiet "$host"
+  fi
   run "$tool" build -f "$root/deploy/Dockerfile" --build-arg "VERSION=${IMAGE##*:}" -t "$IMAGE" "$root"
   run "$tool" push "$IMAGE"
 }

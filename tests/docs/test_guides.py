@@ -78,7 +78,7 @@ def test_a_command_of_the_guides(command: str, folder: Path, monkeypatch: pytest
 
 def test_the_deploy_page_has_every_key_and_its_default() -> None:
     table = re.findall(r"^\| (`[^|]+) \|([^|]*)\|", (ROOT / "docs/guides/deploy.md").read_text(), re.M)
-    told = {}
+    told: dict[str, str] = {}
     for names, defaults in table:
         found = re.findall(r"`(\w+)`", names)
         told.update(zip(found, [one.strip() for one in defaults.split(",")], strict=False))

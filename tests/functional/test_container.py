@@ -157,7 +157,7 @@ def test_it_survives_its_limit_under_overload(engine: Engine, small: str) -> Non
 
 
 def test_a_stop_finishes_what_was_accepted(engine: Engine, small: str, astronaut: Pixels) -> None:
-    big = encode(cv2.resize(astronaut, (3000, 3000)), ".jpg")
+    big = encode(np.asarray(cv2.resize(astronaut, (3000, 3000)), np.uint8), ".jpg")
     with ThreadPoolExecutor(3) as callers:
         asked = [
             callers.submit(httpx.post, f"{small}/v1/detect", content=big, headers=JPEG, timeout=30) for _ in range(2)

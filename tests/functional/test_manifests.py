@@ -21,7 +21,7 @@ from tidesight.deploying.settings import RULES, read_config
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CRDS = Path(__file__).parent / "crds"
 CUSTOM = ("keda.sh", "gateway.networking.k8s.io", "networking.gke.io")
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "keys_secret": "tidesight-keys", "store_mode": "async", "domain": "detect.example.com", "kubernetes_version": "1.37",
     "vcpu": 2.0, "memory_gib": 4.0, "max_instances": 40,
 }  # fmt: skip
@@ -37,7 +37,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         write(render(read_config(write_config(where, **EVERYTHING)), target), where / target)
     (where / "tidesight.toml").unlink()
     for target in ("app-engine-flex", "app-engine-standard"):
-        changed = {"vcpu": 2, "memory_gib": 4.0} if target == "app-engine-flex" else {"memory_gib": 1.0, "vcpu": 0.9}
+        changed: dict[str, Any] = (
+            {"vcpu": 2, "memory_gib": 4.0} if target == "app-engine-flex" else {"memory_gib": 1.0, "vcpu": 0.9}
+        )
         write(render(read_config(write_config(where, **changed)), target), where / target)
     return where
 

@@ -39,7 +39,7 @@ Rule = Callable[[Document, Sequence[Document]], Iterator[Told]]
 
 def lint(documents: Sequence[Document]) -> list[Finding]:
     """Everything found, by file and line."""
-    found = set()
+    found: set[Finding] = set()
     for document in documents:
         for name, rule in _rules():
             try:

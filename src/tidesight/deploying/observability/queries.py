@@ -62,7 +62,7 @@ class Queries:
 
     def good(self, window: str) -> str:
         """Requests per second answered within the objective."""
-        return rate(self.of(metrics.REQUEST_SECONDS, "_bucket", le=floatToGoString(self.objective_s)), window)
+        return rate(self.of(metrics.REQUEST_SECONDS, "_bucket", le=_bound(self.objective_s)), window)
 
     def misses(self, window: str) -> str:
         """The part of requests that missed the objective: late, refused or failed; none asked, none missed."""
@@ -99,3 +99,8 @@ class Queries:
     def memory(self, by: str = "") -> str:
         """Bytes of memory in use."""
         return f"sum{f' by ({by})' if by else ''} ({self.of(_MEMORY)})"
+
+
+def _bound(bucket: float) -> str:
+    """A bucket's bound as the exposition writes it."""
+    return str(floatToGoString(bucket))  # type: ignore[no-untyped-call]
