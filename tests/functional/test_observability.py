@@ -106,7 +106,16 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     envoy = start_front(folder, instances, ports)
     targets = folder / "targets.json"
     targets.write_text(json.dumps([{"targets": [one.url.removeprefix("http://") for one in instances]}]))
-    arguments = [str(targets), "--front", f"http://127.0.0.1:{ports[1]}", "--port", "0", "--every-s", "0.5"]
+    arguments = [
+        "--targets",
+        str(targets),
+        "--front",
+        f"http://127.0.0.1:{ports[1]}",
+        "--port",
+        "0",
+        "--every-s",
+        "0.5",
+    ]
     config = ["--config", str(OBSERVABILITY.parent / "tidesight.toml")]
     command = [sys.executable, "-m", "tidesight", "observe", *arguments, *config]
     observer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -300,7 +309,20 @@ def test_provisioning_leads_to_the_dashboards() -> None:
 )
 def test_observe_refuses_what_is_no_target(arguments: list[str], said: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tidesight", "observe", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tidesight", "observe", "--targets", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@needs_prometheus
+def test_observe_says_when_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "tidesight", "observe", "--targets", "http://127.0.0.1:1", "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"port {port}: Address already in use" in done.stderr and "try --port 0" in done.stderr

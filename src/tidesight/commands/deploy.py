@@ -24,7 +24,7 @@ deploy = typer.Typer(
 def render(
     target: Annotated[str, typer.Option(help=f"{', '.join(ALL_TARGETS)}.")],
     out: Annotated[Path, typer.Option(help="Folder to write into; it is made.")],
-    config: Annotated[Path, typer.Option(help="The file with the [deploy] table.")] = Path("tidesight.toml"),
+    config: Annotated[Path, typer.Option(help="TOML file with a table `deploy`.")] = Path("tidesight.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write the files that a target is deployed with.
@@ -42,7 +42,7 @@ def render(
 @deploy.command()
 def values(
     target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")],
-    config: Annotated[Path, typer.Option(help="The file with the [deploy] table.")] = Path("tidesight.toml"),
+    config: Annotated[Path, typer.Option(help="TOML file with a table `deploy`.")] = Path("tidesight.toml"),
 ) -> None:
     """Print what the scripts under deploy/ have to know, as assignments for a shell, with what a month costs.
 

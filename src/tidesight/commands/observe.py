@@ -24,10 +24,12 @@ from tidesight.errors import ConfigError
 def observe(
     targets: Annotated[
         list[str],
-        typer.Argument(help="URLs of instances, or a JSON file of Prometheus' file_sd form, which is followed."),
+        typer.Option(help="URL of an instance, or a JSON file of them that is followed; may be repeated."),
     ],
     front: Annotated[list[str] | None, typer.Option(help="URL of Envoy's administration; may be repeated.")] = None,
-    config: Annotated[Path | None, typer.Option(help="File whose [deploy] table has the objective and bounds.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with a table `deploy`: the objective, and the bounds.")
+    ] = None,
     port: Annotated[int, typer.Option(help="Of Prometheus, on 127.0.0.1; 0 takes a free one.")] = 9090,
     data: Annotated[Path | None, typer.Option(help="Folder to keep what was measured; a temporary one else.")] = None,
     every_s: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1, max=60)] = 1.0,
@@ -51,7 +53,7 @@ def observe(
         # JSON is YAML, and needs no package.
         (folder / "prometheus.yml").write_text(json.dumps(asked))
         (folder / RULES_FILE).write_text(json.dumps(rules(Queries(deploy))))
-        sys.exit(_run(program, folder, data.resolve() if data else folder / "data", port or _free_port()))
+        sys.exit(_run(program, folder, data.resolve() if data else folder / "data", _free_port(port)))
 
 
 def _target(place: str) -> Object:
@@ -73,9 +75,14 @@ def _target(place: str) -> Object:
     return {"file_sd_configs": [{"files": [str(path.resolve())], "refresh_interval": "5s"}]}
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+def _free_port(wanted: int) -> int:
+    """The port, or a free one for 0."""
+    try:
+        with socket.create_server(("127.0.0.1", wanted)) as free:
+            return int(free.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"port {wanted}: {reason}; try --port 0", field="port") from None
 
 
 def _run(program: str, folder: Path, data: Path, port: int) -> int:
@@ -94,8 +101,6 @@ def _run(program: str, folder: Path, data: Path, port: int) -> int:
         print(f"Prometheus: http://127.0.0.1:{port}  (targets /targets, alerts /alerts; Ctrl-C ends it)", flush=True)
         code = process.wait()
     if code:
-        last = "\n".join(log_file.read_text().splitlines()[-5:])
-        raise ConfigError(
-            f"prometheus ended with {code}; is port {port} taken? Try --port 0. It said:\n{last}", field="port"
-        )
+        errors = [line for line in log_file.read_text().splitlines() if "level=error" in line.lower()]
+        raise ConfigError(f"prometheus ended with {code}: {' '.join(errors[-2:])}", field="prometheus")
     return code

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidesight.errors import ConfigError
 from tidesight.platforms.numbers import Range, Settings, Source, must_be_in, number
+from tidesight.platforms.registry import PLATFORMS
 
 _OURS = Source("Tidesight", "2026-11-22", "chosen")
 _DNS = Source("RFC 1123 labels, which Kubernetes, Cloud Run and App Engine want", "2026-11-22", "recalled")
@@ -118,13 +119,12 @@ def read_config(path: Path) -> ConfigFile:
     try:
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
-    except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
-        raise ConfigError(f"cannot read {path}: {error}; write a [deploy] table with image = ...", "config") from None
-    for table in tables:
-        try:
-            must_be_in(dict.fromkeys(TABLES), table)
-        except ConfigError as error:
-            raise located(path, text, error.detail, (table,)) from None
+    except OSError as error:
+        told = f"cannot read {path}: {error.strerror}; name one with --config, deploy/tidesight.toml is a beginning"
+        raise ConfigError(told, "config") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigError(f"cannot read {path} as TOML: {error}", "config") from None
+    _known_tables(path, text, tables)
     values = tables.get("deploy", {})
     if not isinstance(values, dict):
         raise located(path, text, "deploy: expected a table [deploy]", ("deploy",))
@@ -133,6 +133,18 @@ def read_config(path: Path) -> ConfigFile:
     except ConfigError as error:
         raise located(path, text, error.detail, ("deploy", error.field or "")) from None
     return ConfigFile(path, text, deploy, tables)
+
+
+def _known_tables(path: Path, text: str, tables: Mapping[str, Any]) -> None:
+    platforms = tables.get("platform", {})
+    named = [(table,) for table in tables]
+    # A platform of one's own is module:function.
+    named += [("platform", one) for one in platforms if ":" not in one] if isinstance(platforms, dict) else []
+    for keys in named:
+        try:
+            must_be_in(dict.fromkeys(TABLES) if len(keys) == 1 else PLATFORMS, keys[-1])
+        except ConfigError as error:
+            raise located(path, text, error.detail, keys) from None
 
 
 def located(path: Path, text: str, detail: str, keys: tuple[str, ...]) -> ConfigError:

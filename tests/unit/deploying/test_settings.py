@@ -103,11 +103,13 @@ def test_numbers_of_one_platform_win_and_are_checked(tmp_path: Path) -> None:
 def test_an_unknown_table_and_a_file_that_is_none(tmp_path: Path) -> None:
     path = write_config(tmp_path, "[deploi]\n")
     assert "line 5: unknown key 'deploi'; did you mean deploy?" in refusal(path)
+    path = write_config(tmp_path, "[platform.gkee]\nvcpu = 3\n")
+    assert "line 5: unknown key 'gkee'; did you mean gke?" in refusal(path)
     path.write_text("deploy = 3\n")
     assert "line 1: deploy: expected a table" in refusal(path)
     path.write_text("[deploy\n")
-    assert f"cannot read {path}" in refusal(path)
-    assert "cannot read" in refusal(tmp_path / "absent.toml")
+    assert f"cannot read {path} as TOML: Expected ']'" in refusal(path)
+    assert "absent.toml: No such file or directory; name one with --config" in refusal(tmp_path / "absent.toml")
 
 
 def test_the_line_is_where_the_value_ends() -> None:
