@@ -10,7 +10,7 @@ from typing import Any
 from tidesight import __version__
 from tidesight.errors import ConfigError, TidesightError
 
-# name: (module with a function of that name, "_" for "-"; one line of help)
+# name: (module with a function, or a Typer of more commands, of that name, "_" for "-"; one line of help)
 COMMANDS = {
     "detect": ("tidesight.commands.detect", "Find objects in files, folders, globs or URLs."),
     "serve": ("tidesight.commands.serve", "Serve a detector over HTTP."),
@@ -29,6 +29,8 @@ COMMANDS = {
     "load": ("tidesight.commands.load", "Send a load to a URL: a rate, users, a trace or a scenario."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
+    "deploy": ("tidesight.commands.deploy", "Manifests for GKE, Cloud Run, App Engine and more; and a look at them."),
+    "observe": ("tidesight.commands.observe", "Start Prometheus over instances that run."),
 }
 
 
@@ -60,8 +62,11 @@ def _typer_app() -> Any:
             module, help_line = COMMANDS[name]
             if "--help" in sys.argv[1:2]:  # the overview needs no more than the line above
                 return TyperCommand(name, help=help_line)
+            found = getattr(import_module(module), name.replace("-", "_"))
+            if isinstance(found, typer.Typer):  # a command with commands of its own
+                return typer.main.get_group(found)
             single = typer.Typer(add_completion=False)
-            single.command(name, short_help=help_line)(getattr(import_module(module), name.replace("-", "_")))
+            single.command(name, short_help=help_line)(found)
             return typer.main.get_command(single)
 
     app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
