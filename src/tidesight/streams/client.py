@@ -1,6 +1,8 @@
 """One HTTP client of a fleet: is it ready, and what is in this JPEG."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,21 @@ class _ReadyModel(msgspec.Struct):
 
 class _Ready(msgspec.Struct):
     model: _ReadyModel
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Of one request.
+
+    Attributes:
+        deadline_s: For the answer; the fleet is told.
+        query: Options of the detection.
+        slack_s: So much beyond the deadline, nobody waits any more.
+    """
+
+    deadline_s: float
+    query: Mapping[str, str]
+    slack_s: float = _SLACK_S
 
 
 class FleetClient:
@@ -96,17 +113,17 @@ class FleetClient:
             raise FleetError(f"{url}/readyz answers {reply.status}; is this the URL of an instance or fleet?")
         return f"it answers {reply.status}"
 
-    async def detect(self, url: str, picture: Encoded, model: Model, deadline_s: float) -> tuple[Verdict, str]:
+    async def detect(self, url: str, picture: Encoded, model: Model, terms: Terms) -> tuple[Verdict, str]:
         """Ask once; the verdict, and the instance that answered as far as it can be told.
 
         Raises:
             FleetError: every frame would be answered like this.
         """
-        timeout = self._http.ClientTimeout(total=deadline_s + _SLACK_S, sock_connect=_CONNECT_S)
-        headers = {"X-Request-Timeout-Ms": str(max(1, round(deadline_s * 1000)))}
+        timeout = self._http.ClientTimeout(total=terms.deadline_s + terms.slack_s, sock_connect=_CONNECT_S)
+        headers = {"X-Request-Timeout-Ms": str(max(1, round(terms.deadline_s * 1000)))}
         try:
             async with self._session.post(
-                f"{url}/v1/detect", data=picture.jpeg, headers=headers, params=self._options.query, timeout=timeout
+                f"{url}/v1/detect", data=picture.jpeg, headers=headers, params=terms.query, timeout=timeout
             ) as reply:
                 body = await reply.read()
         except (self._http.ClientError, OSError, TimeoutError) as error:

@@ -10,7 +10,7 @@ from time import monotonic
 from tidesight.errors import FleetError
 from tidesight.results.backoff import Backoff
 from tidesight.streams.answers import Busy, Failed, Found, Model, Verdict
-from tidesight.streams.client import FleetClient
+from tidesight.streams.client import FleetClient, Terms
 from tidesight.streams.endpoints import Endpoint, Endpoints
 from tidesight.streams.jpeg import Encoded
 from tidesight.streams.limit import InFlightLimit
@@ -85,6 +85,7 @@ class Dispatcher:
         self._random = Random()  # noqa: S311 - jitter
         self._endpoints = Endpoints(options.urls, self._random)
         self._limit = InFlightLimit(options.limit)
+        self._terms = Terms(options.deadline_s, options.query)
         self._queue: list[_Job] = []
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,9 +134,7 @@ class Dispatcher:
         endpoint.in_flight += 1
         sent_s = monotonic()
         try:
-            verdict, instance = await self._client.detect(
-                endpoint.url, job.picture, self._model, self._options.deadline_s
-            )
+            verdict, instance = await self._client.detect(endpoint.url, job.picture, self._model, self._terms)
             if isinstance(verdict, Failed) and not verdict.final:
                 job.counted += await self._fleet_works(job, endpoint)
             self._progress.instances.update(() if isinstance(verdict, Failed) else (instance,))
