@@ -123,7 +123,10 @@ def test_a_fleet_that_is_too_small_is_shared_by_weight_and_builds_no_lag(clip: s
 
 
 def test_answers_that_come_too_late_are_not_shown(clip: str) -> None:
-    cameras = [file_camera("hasty", clip, fps=10.0, freshness_s=0.2), file_camera("patient", clip, fps=2.0, freshness_s=2.0)]
+    cameras = [
+        file_camera("hasty", clip, fps=10.0, freshness_s=0.2),
+        file_camera("patient", clip, fps=2.0, freshness_s=2.0),
+    ]
     with stub_fleet(lambda _: Reply(wait_s=0.3)) as fleet:
         states = watch(cameras, fleet, lambda watching: shown(watching, "patient") >= 4)
     assert states["hasty"]["shown"] == 0
@@ -159,7 +162,9 @@ class Mjpeg:
                             time.sleep(0.02)
                             continue
                         jpeg = encode(picture(number), ".jpg")
-                        self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg))
+                        self.wfile.write(
+                            b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                        )
                         self.wfile.write(jpeg + b"\r\n")
                         number += 1
                         time.sleep(0.05)
@@ -188,7 +193,9 @@ def mjpeg() -> Iterator[Mjpeg]:
     camera.close()
 
 
-def test_an_http_camera_that_stalls_is_connected_anew_and_the_others_go_on(mjpeg: Mjpeg, clip: str, tmp_path: Path) -> None:
+def test_an_http_camera_that_stalls_is_connected_anew_and_the_others_go_on(
+    mjpeg: Mjpeg, clip: str, tmp_path: Path
+) -> None:
     cameras = [Camera("stalls", mjpeg.url, fps=10.0, stall_s=0.6), file_camera("steady", clip, fps=10.0)]
     marks: dict[str, Any] = {}
 
@@ -208,7 +215,9 @@ def test_an_http_camera_that_stalls_is_connected_anew_and_the_others_go_on(mjpeg
     assert mjpeg.opened >= 2
     assert 0.5 < marks["took_s"] < 5
     assert marks["others"] - marks["steady"] >= 0.6 * 10 * 0.6
-    told = [json.loads(line)["type"] for line in (tmp_path / "events.jsonl").read_text().splitlines() if '"stalls"' in line]
+    told = [
+        json.loads(line)["type"] for line in (tmp_path / "events.jsonl").read_text().splitlines() if '"stalls"' in line
+    ]
     assert [word for word in told if word != "counts"] == ["camera_up", "camera_down", "camera_up"]
 
 
@@ -250,7 +259,9 @@ def test_an_rtsp_camera_that_stalls_without_closing(clip: str) -> None:
 def test_a_device_is_read_by_opencv(clip: str) -> None:
     """There is no camera here; what reads one also reads a file."""
     with stub_fleet() as fleet:
-        states = watch([Camera("webcam", clip, "device", fps=10.0)], fleet, lambda watching: shown(watching, "webcam") >= 3)
+        states = watch(
+            [Camera("webcam", clip, "device", fps=10.0)], fleet, lambda watching: shown(watching, "webcam") >= 3
+        )
     assert states["webcam"]["shown"] >= 3
 
 
@@ -305,7 +316,9 @@ def test_a_webhook_that_is_gone_loses_the_oldest_and_holds_nothing_up(clip: str)
 
 def test_a_full_disk_does_not_end_the_watching(clip: str) -> None:
     with stub_fleet() as fleet:
-        states = watch([file_camera("a", clip)], fleet, lambda w: shown(w, "a") >= 8, events=Path("/dev/full"), counts_every_s=0.3)
+        states = watch(
+            [file_camera("a", clip)], fleet, lambda w: shown(w, "a") >= 8, events=Path("/dev/full"), counts_every_s=0.3
+        )
     assert states["a"]["shown"] >= 8
 
 
@@ -313,7 +326,18 @@ def test_a_full_disk_does_not_end_the_watching(clip: str) -> None:
 def running(folder: Path, config: str, fleet: StubFleet, *arguments: str) -> Iterator[str]:
     """The command with its page; the page's URL."""
     (folder / "cameras.toml").write_text(config)
-    command = [sys.executable, "-m", "tidesight", "cameras", str(folder / "cameras.toml"), "--url", fleet.url, "--port", "0", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "tidesight",
+        "cameras",
+        str(folder / "cameras.toml"),
+        "--url",
+        fleet.url,
+        "--port",
+        "0",
+        *arguments,
+    ]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -356,7 +380,10 @@ source = "rtsp://127.0.0.1:9/x"
 
 @pytest.mark.skipif(not BROWSER_INSTALLED, reason="chromium and chromedriver are not installed")
 def test_the_page_in_a_browser_and_what_else_is_served(clip: str, tmp_path: Path) -> None:
-    with stub_fleet() as fleet, running(tmp_path, PAGE.format(clip=clip), fleet, "--events", str(tmp_path / "e.jsonl")) as url:
+    with (
+        stub_fleet() as fleet,
+        running(tmp_path, PAGE.format(clip=clip), fleet, "--events", str(tmp_path / "e.jsonl")) as url,
+    ):
         with contextlib.closing(Browser(tmp_path / "profile")) as opened:
             browser = opened.driver
             browser.get(url)
@@ -390,7 +417,16 @@ def test_the_page_in_a_browser_and_what_else_is_served(clip: str, tmp_path: Path
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, clip: str) -> None:
     (tmp_path / "c.toml").write_text(f'[[camera]]\nname = "a"\nsource = "{clip}"\nfsp = 3\n')
-    command = [sys.executable, "-m", "tidesight", "cameras", str(tmp_path / "c.toml"), "--url", "http://127.0.0.1:9", "--check"]
+    command = [
+        sys.executable,
+        "-m",
+        "tidesight",
+        "cameras",
+        str(tmp_path / "c.toml"),
+        "--url",
+        "http://127.0.0.1:9",
+        "--check",
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT_S, env=dict(os.environ))
     assert done.returncode == 2
     assert "fsp" in done.stderr

@@ -116,7 +116,7 @@ def drawn_in(annotated: Path, source: Path) -> float:
 
     def first(path: Path) -> Pixels:
         with av.open(str(path)) as opened:
-            return next(opened.decode(video=0)).to_ndarray(format="bgr24")
+            return np.asarray(next(opened.decode(video=0)).to_ndarray(format="bgr24"), np.uint8)
 
     return float(np.abs(first(annotated).astype(int) - first(source)).mean())
 
@@ -216,7 +216,7 @@ def test_another_run_is_not_overwritten_unless_told(clip: Path, tmp_path: Path) 
 
 def test_options_and_key_reach_the_fleet(clip: Path, tmp_path: Path) -> None:
     with stub_fleet() as fleet:
-        command = [clip, "--url", fleet.url, "--out", tmp_path, "--no-video", "--fps", "2.5", "--confidence", "0.4", "--classes", "person,car", "--send-px", "64"]  # fmt: skip
+        command: list[str | Path] = [clip, "--url", fleet.url, "--out", tmp_path, "--no-video", "--fps", "2.5", "--confidence", "0.4", "--classes", "person,car", "--send-px", "64"]  # fmt: skip
         summary = tidesight_video(*command, env={"TIDESIGHT_API_KEY": "k" * 20})
         assert summary["frames"] == 6
         asked = fleet.asked[0]

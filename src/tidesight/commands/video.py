@@ -30,7 +30,7 @@ def video(
     send_px: Annotated[
         int | None, typer.Option(min=0, help="Longer side of the pictures sent; 0: in full. (default: the network's)")
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs sent.")] = 90,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs sent.")] = 95,
     most_in_flight: Annotated[int, typer.Option(min=1, help="Requests under way at most.")] = 256,
     window: Annotated[int, typer.Option(min=1, help="Frames read ahead at most; bounds the memory.")] = 512,
     deadline_s: Annotated[float, typer.Option(min=0.1, help="For an answer.")] = 10.0,

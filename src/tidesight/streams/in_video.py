@@ -51,8 +51,8 @@ def detect_video(
 
 def with_error(outcome: Outcome[VideoFrame]) -> VideoFrame:
     """The frame, with the reason for which nothing was found out about it."""
-    failed = isinstance(outcome.verdict, Failed)
-    return replace(outcome.frame, error=outcome.verdict.reason) if failed else outcome.frame
+    verdict = outcome.verdict
+    return replace(outcome.frame, error=verdict.reason) if isinstance(verdict, Failed) else outcome.frame
 
 
 def _detections(outcome: Outcome[VideoFrame], frames: VideoFrames) -> Detections:

@@ -10,7 +10,7 @@ from tidesight.detection.image import Pixels
 if TYPE_CHECKING:
     import av
 
-DEFAULT_QUALITY = 90  # docs/guides/video.md has AP against bytes
+DEFAULT_QUALITY = 95  # docs/guides/video.md has AP against bytes
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 

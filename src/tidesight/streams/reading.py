@@ -101,7 +101,7 @@ class VideoReader:
         rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self._timeline = Timeline(round(1 / (rate * self.time_base)), round(_JUMP_S / self.time_base))
         # Player time: what the file begins with is at 0, be it sound or picture.
-        self.origin_s = (self._container.start_time or 0) / self._av.time_base
+        self.origin_s: float = (self._container.start_time or 0) / self._av.time_base
         self._index = 0
         self._end_s = 0.0
 
@@ -139,7 +139,7 @@ class VideoReader:
     def duration_s(self) -> float | None:
         """How long the container says it is."""
         length = self._container.duration
-        return None if length is None else length / self._av.time_base
+        return None if length is None else float(length / self._av.time_base)
 
     @property
     def audio_streams(self) -> tuple[Any, ...]:
@@ -194,7 +194,8 @@ class VideoReader:
         return Lost(index, self._seconds(self._timeline.place(pts).ticks), why)
 
     def _seconds(self, ticks: int) -> float:
-        return round(float(ticks * self.time_base) - self.origin_s, 6)
+        seconds: float = float(ticks * self.time_base) - self.origin_s
+        return round(seconds, 6)
 
     def _hides_packets(self) -> bool:
         return self.stream.codec_context.name in _HIDDEN

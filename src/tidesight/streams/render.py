@@ -115,7 +115,7 @@ class _Rendering:
     def _begin(self, pixels: Pixels) -> None:
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         rate = self._reader.stream.average_rate or 25
-        video = self._output.add_stream(codec, rate=rate, options=_QUALITY if codec == "libx264" else {})
+        video: Any = self._output.add_stream(codec, rate=rate, options=_QUALITY if codec == "libx264" else {})
         height, width = pixels.shape[:2]
         video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         video.codec_context.time_base = video.time_base = self._reader.time_base

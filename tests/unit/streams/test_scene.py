@@ -1,14 +1,18 @@
 """Zones, lines and counts; the file that describes them; tracks."""
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from tidesight.detection.detections import Detections
 from tidesight.errors import ConfigError
-from tidesight.streams.cameras.config import Camera, load_config, parse_config
+from tidesight.streams.cameras.config import Camera, _Camera, load_config, parse_config
+from tidesight.streams.cameras.metrics import CATALOGUE
 from tidesight.streams.cameras.scene import Scene, Seen, crosses, inside, side_of
 
 SQUARE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8))
@@ -110,7 +114,10 @@ def test_tracks_keep_their_numbers_by_class() -> None:
         assert all(one.box[3] == pytest.approx(300 / 360) for one in seen), "boxes are those that were detected"
     assert numbers[2] == numbers[-1]
     assert len(numbers[-1]) == 3
-    assert tracker.update(Detections(boxes[:0], np.zeros(0, np.float32), np.zeros(0, np.int64), ("man", "dog"), 640, 360)) == []
+    assert (
+        tracker.update(Detections(boxes[:0], np.zeros(0, np.float32), np.zeros(0, np.int64), ("man", "dog"), 640, 360))
+        == []
+    )
 
 
 CAMERA = {"name": "a", "source": "rtsp://host/1"}
@@ -158,3 +165,21 @@ def test_kinds_and_places_of_sources(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("[[camera\n")
     with pytest.raises(ConfigError, match=r"broken\.toml"):
         load_config(tmp_path / "broken.toml")
+
+
+def test_the_guide_has_every_key_and_every_metric() -> None:
+    guide = (Path(__file__).parents[3] / "docs/guides/cameras.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", guide, re.M))
+    keys = [field.name for field in msgspec.structs.fields(_Camera)]
+    assert {name for name in rows if not name.startswith("tidesight_")} == set(keys)
+    for metric in CATALOGUE:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        assert rows[metric.name] == f" {metric.kind} | {labels} | {metric.help} "
+    assert len([name for name in rows if name.startswith("tidesight_")]) == len(CATALOGUE)
+
+
+def test_the_guides_file_is_right() -> None:
+    guide = (Path(__file__).parents[3] / "docs/guides/cameras.md").read_text()
+    found = re.search(r"```toml\n(.*?)```", guide, re.S)
+    assert found
+    assert [camera.name for camera in parse_config(tomllib.loads(found[1])).cameras] == ["gate", "hall"]

@@ -1,5 +1,7 @@
 """Fair shares, on a clock of our own."""
 
+from itertools import pairwise
+
 import pytest
 
 from tidesight.streams.cameras.share import FairShare, Want
@@ -8,10 +10,14 @@ STEP_S = 0.001
 
 
 def simulate(
-    wants: dict[str, Want], capacity_rps: float, seconds: float = 60.0, away: dict[str, tuple[float, float]] | None = None
+    wants: dict[str, Want],
+    capacity_rps: float,
+    seconds: float = 60.0,
+    away: dict[str, tuple[float, float]] | None = None,
 ) -> dict[str, list[float]]:
     """When each camera had its turns, where so many frames a second are taken and there always is a fresh frame."""
-    share, turns = FairShare(wants), {name: [] for name in wants}  # type: dict[str, list[float]]
+    share = FairShare(wants)
+    turns: dict[str, list[float]] = {name: [] for name in wants}
     free_s = now_s = 0.0
     while now_s < seconds:
         ready = [name for name in wants if not (away and name in away and away[name][0] <= now_s < away[name][1])]
@@ -31,7 +37,7 @@ def test_with_enough_everyone_gets_its_rate_evenly() -> None:
     turns = simulate({"a": Want(5), "b": Want(2), "c": Want(25)}, capacity_rps=100)
     assert rates(turns) == pytest.approx({"a": 5, "b": 2, "c": 25}, rel=0.02)
     for name, interval_s in (("a", 0.2), ("b", 0.5)):
-        gaps = [after - before for before, after in zip(turns[name], turns[name][1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(turns[name])]
         assert max(gaps) - min(gaps) <= 0.05, name
         assert sum(gaps) / len(gaps) == pytest.approx(interval_s, rel=0.02)
 
@@ -40,7 +46,7 @@ def test_twelve_cameras_on_half_the_capacity_share_evenly() -> None:
     turns = simulate({f"camera{number}": Want(5) for number in range(12)}, capacity_rps=30)
     assert all(rate == pytest.approx(2.5, rel=0.02) for rate in rates(turns).values())
     for times in turns.values():
-        gaps = [after - before for before, after in zip(times[5:], times[6:], strict=False)]
+        gaps = [after - before for before, after in pairwise(times[5:])]
         assert max(gaps) <= 1.1 * min(gaps), "frames are skipped evenly"
 
 

@@ -87,7 +87,7 @@ class Capture:
                 why = "it ended"
             except TidesightError as error:
                 why = error.detail
-            except Exception as error:  # noqa: BLE001 - a decoder's surprise must not end a camera for good
+            except Exception as error:
                 why = f"{type(error).__name__}: {error}"
             if self.connected:
                 self.drops.append(why)

@@ -1,5 +1,6 @@
 """Objects followed from frame to frame: ByteTrack, one tracker for each class."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Tracker:
             raise MissingExtra("pyxtrackers", "streams") from None
         # It counts in frames of which it takes 30 for a second, whatever the rate is said to be.
         buffer = max(2, round(_REMEMBERED_S * fps))
-        self._make = lambda: BYTETracker(frame_rate=30, track_thresh=_STRONG, track_buffer=buffer)
+        self._make: Callable[[], Any] = lambda: BYTETracker(frame_rate=30, track_thresh=_STRONG, track_buffer=buffer)
         self._by_class: dict[int, Any] = {}
 
     def update(self, detections: Detections) -> list[Seen]:
@@ -40,10 +41,10 @@ class Tracker:
         found: list[Seen] = []
         for class_id in {*self._by_class, *detections.class_ids.tolist()}:
             mine = rows[detections.class_ids == class_id]
-            tracker = self._by_class.setdefault(class_id, None) or self._make()
-            self._by_class[class_id] = tracker
-            tracks = np.asarray(tracker.update(mine), np.float64).reshape(-1, 5 if not len(mine) else mine.shape[1])
-            for track, row in _matched(tracks, mine):
+            if class_id not in self._by_class:
+                self._by_class[class_id] = self._make()
+            tracks = np.asarray(self._by_class[class_id].update(mine), np.float64)
+            for track, row in _matched(tracks, mine) if len(tracks) else ():
                 found.append(seen_of(detections, row, class_id, int(track[4])))
         return found
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tidesight.detection.detections import Detections
@@ -142,7 +143,7 @@ class Watched:
     def jitter_s(self) -> float:
         """Standard deviation of the time between shown frames."""
         times = list(self._shown_s)
-        gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(times)]
         mean = sum(gaps) / len(gaps) if gaps else 0.0
         return math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) if gaps else 0.0
 
