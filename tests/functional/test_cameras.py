@@ -208,7 +208,8 @@ def test_an_http_camera_that_stalls_is_connected_anew_and_the_others_go_on(
             marks["took_s"], marks["others"] = time.monotonic() - marks["stalled"], shown(watching, "steady")
             marks["back"] = shown(watching, "stalls")
             mjpeg.stalled.clear()
-        return "back" in marks and shown(watching, "stalls") >= marks["back"] + 5
+        told_of = (tmp_path / "events.jsonl").read_text().count('"camera_up"')  # once a second
+        return "back" in marks and shown(watching, "stalls") >= marks["back"] + 5 and told_of == 3
 
     with stub_fleet() as fleet:
         watch(cameras, fleet, until, events=tmp_path / "events.jsonl")

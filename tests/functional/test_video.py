@@ -241,6 +241,13 @@ def test_back_pressure_is_no_failure_and_limits_what_is_in_flight(clip: Path) ->
         assert len(fleet.asked) < 60 * 2, "it does not hammer"
 
 
+def test_a_url_that_always_fails_costs_no_frame(clip: Path) -> None:
+    with stub_fleet(lambda _: Reply(reset=True)) as broken, stub_fleet(lambda _: Reply(wait_s=0.01)) as good:
+        seen = list(detect_video(clip, fleet=FleetOptions((broken.url, good.url), attempts=2)))
+    assert broken.asked
+    assert not [frame for frame, _ in seen if frame.error], "what failed there was tried elsewhere"
+
+
 def test_a_frame_that_breaks_instances_is_given_up_and_said(clip: Path) -> None:
     poison = []
 
@@ -310,7 +317,11 @@ def test_memory_is_bounded_by_the_window(clip: Path) -> None:
         next(outcomes)
         time.sleep(0.5)
         assert len(fleet.asked) <= 6, "a caller that does not take them stops the reading"
-        assert len(list(outcomes)) == 59
+        for _ in range(10):
+            next(outcomes)
+        time.sleep(0.3)
+        assert len(fleet.asked) <= 16
+        assert len(list(outcomes)) == 49
 
 
 def test_frames_give_their_pixels_upright(tmp_path: Path) -> None:

@@ -27,11 +27,14 @@ def cameras(
 
     Runs until SIGINT or SIGTERM. The page has the pictures of all cameras, and /metrics for Prometheus.
     """
+    import cv2
+
     from tidesight.streams.cameras.config import load_config
     from tidesight.streams.limit import LimitSettings
     from tidesight.streams.options import FleetOptions
 
     read = load_config(config)
+    cv2.setNumThreads(1)  # its threads spin between pictures as small as these, on CPUs that instances may share
     limit = LimitSettings(most=most_in_flight, start=min(4, most_in_flight))
     fleet = FleetOptions(tuple(url), api_key, {"confidence": f"{confidence:g}"}, limit=limit)
     _need_extra()

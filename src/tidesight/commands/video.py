@@ -46,6 +46,8 @@ def video(
 
     The same command goes on where it was cut off. Exit code 1 when a frame, or a video, could not be done.
     """
+    import cv2
+
     from tidesight.streams.limit import LimitSettings
     from tidesight.streams.options import DetectVideoOptions, FleetOptions
     from tidesight.streams.sampling import Sampling
@@ -54,6 +56,7 @@ def video(
     query = {"confidence": f"{confidence:g}", "iou": f"{iou:g}", "max_detections": str(max_detections)}
     if classes is not None:
         query["classes"] = classes
+    cv2.setNumThreads(1)  # its threads spin between pictures as small as these, on CPUs that instances may share
     limit = LimitSettings(most=most_in_flight, start=min(4, most_in_flight))
     fleet = FleetOptions(tuple(url), api_key, query, deadline_s, patience_s, limit=limit)
     options = DetectVideoOptions(Sampling(every, fps), send_px, quality, window)

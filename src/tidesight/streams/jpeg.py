@@ -58,7 +58,12 @@ class FrameEncoder:
         # By way of I420: of all formats swscale gets there fastest, and OpenCV's conversion is vectorised.
         planar = width_px % 2 == 0 and height_px % 2 == 0
         made = self._reformatter.reformat(
-            frame, width_px, height_px, "yuv420p" if planar else "bgr24", interpolation=Interpolation.BILINEAR
+            frame,
+            width_px,
+            height_px,
+            "yuv420p" if planar else "bgr24",
+            interpolation=Interpolation.BILINEAR,
+            threads=1,  # more would cost more to wake than they save
         )
         array = made.to_ndarray()
         pixels = cv2.cvtColor(array, cv2.COLOR_YUV2BGR_I420) if planar else array
