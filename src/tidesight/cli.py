@@ -14,6 +14,8 @@ from tidesight.errors import ConfigError, TidesightError
 COMMANDS = {
     "detect": ("tidesight.commands.detect", "Find objects in files, folders, globs or URLs."),
     "serve": ("tidesight.commands.serve", "Serve a detector over HTTP."),
+    "video": ("tidesight.commands.video", "Find objects in videos with a fleet."),
+    "cameras": ("tidesight.commands.cameras", "Watch cameras with a fleet."),
     "doctor": ("tidesight.commands.doctor", "Check this machine and a model."),
     "models": ("tidesight.commands.models", "Show what is embedded, or fetch a model by URL and hash."),
     "demo": ("tidesight.commands.demo", "Serve, send real photographs, print what was found."),
