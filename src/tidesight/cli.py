@@ -29,6 +29,7 @@ COMMANDS = {
     "scale": ("tidesight.commands.scale", "Set the count of a running fleet's instances."),
     "replace": ("tidesight.commands.replace", "Replace every instance of a running fleet, one after another."),
     "load": ("tidesight.commands.load", "Send a load to a URL: a rate, users, a trace or a scenario."),
+    "report": ("tidesight.commands.report", "Compare recorded runs: one page with charts, one table."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
     "deploy": ("tidesight.commands.deploy", "Manifests for GKE, Cloud Run, App Engine and more; and a look at them."),

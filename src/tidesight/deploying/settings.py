@@ -137,7 +137,7 @@ def read_config(path: Path) -> ConfigFile:
 
 def _known_tables(path: Path, text: str, tables: Mapping[str, Any]) -> None:
     platforms = tables.get("platform", {})
-    named = [(table,) for table in tables]
+    named: list[tuple[str, ...]] = [(table,) for table in tables]
     # A platform of one's own is module:function.
     named += [("platform", one) for one in platforms if ":" not in one] if isinstance(platforms, dict) else []
     for keys in named:

@@ -1,0 +1,1 @@
+"""Experiments: a scenario against platforms gives runs on disk; runs give a report."""
