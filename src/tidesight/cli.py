@@ -10,10 +10,12 @@ from typing import Any
 from tidesight import __version__
 from tidesight.errors import ConfigError, TidesightError
 
-# name: (module with a function of that name, "_" for "-"; one line of help)
+# name: (module with a function, or a Typer of more commands, of that name, "_" for "-"; one line of help)
 COMMANDS = {
     "detect": ("tidesight.commands.detect", "Find objects in files, folders, globs or URLs."),
     "serve": ("tidesight.commands.serve", "Serve a detector over HTTP."),
+    "video": ("tidesight.commands.video", "Find objects in videos with a fleet."),
+    "cameras": ("tidesight.commands.cameras", "Watch cameras with a fleet."),
     "doctor": ("tidesight.commands.doctor", "Check this machine and a model."),
     "models": ("tidesight.commands.models", "Show what is embedded, or fetch a model by URL and hash."),
     "demo": ("tidesight.commands.demo", "Serve, send real photographs, print what was found."),
@@ -30,6 +32,8 @@ COMMANDS = {
     "report": ("tidesight.commands.report", "Compare recorded runs: one page with charts, one table."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
+    "deploy": ("tidesight.commands.deploy", "Manifests for GKE, Cloud Run, App Engine and more; and a look at them."),
+    "observe": ("tidesight.commands.observe", "Start Prometheus over instances that run."),
 }
 
 
@@ -61,8 +65,11 @@ def _typer_app() -> Any:
             module, help_line = COMMANDS[name]
             if "--help" in sys.argv[1:2]:  # the overview needs no more than the line above
                 return TyperCommand(name, help=help_line)
+            found = getattr(import_module(module), name.replace("-", "_"))
+            if isinstance(found, typer.Typer):  # a command with commands of its own
+                return typer.main.get_group(found)
             single = typer.Typer(add_completion=False)
-            single.command(name, short_help=help_line)(getattr(import_module(module), name.replace("-", "_")))
+            single.command(name, short_help=help_line)(found)
             return typer.main.get_command(single)
 
     app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -122,6 +122,8 @@ async def test_every_instance_is_replaced_under_load_and_no_request_fails(tmp_pa
 async def test_from_zero_to_one_with_two_hundred_requests_at_once(tmp_path: Path) -> None:
     async with running(tmp_path, "cloud-run", 0, 2) as (fleet, to):
         assert not fleet.launcher.instances
+        first = await ask(to, body=picture(), content_type="image/jpeg")
+        assert (first.status, first.headers["x-tidesight-instance"]) == (200, "i1")
         answers = await asked_at_once(to, 200)
         assert answers[200] >= 80  # as many as an instance is given at a time
         assert set(answers) <= {200, 429}  # Cloud Run's own refusal

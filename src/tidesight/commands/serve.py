@@ -55,6 +55,7 @@ _HELP = {
     "log_format": "text, or json: one object per line.",
     "access_log": "Requests with a line in the log: all, errors or off.",
     "traces": "otlp sends OpenTelemetry spans to where the OTEL_* variables say; off sends none.",
+    "instance": "Its name in answers' X-Tidesight-Instance; one made up when empty.",
     "lifeline_fd": "Inherited pipe: the instance is killed when its other end closes; -1 is none.",
 }
 
@@ -124,6 +125,7 @@ def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
     _log_limits(plan, len(api_keys))
     telemetry = Telemetry()
     instance = Instance(limits, results, telemetry, api_keys)
+    instance.name = settings.instance or instance.name
     instance.recorder = Recorder(settings.access_log)
     server = lifecycle.ServerSettings(
         settings.host, settings.port, settings.lame_duck_s, settings.grace_s, settings.store_drain_s

@@ -65,6 +65,7 @@ async def detect(request: Request) -> Response:
         response = problem_response(InternalError("an error of the server; its log says more"), request_id)
     instance.telemetry.count(metrics.REQUESTS, str(response.status_code))
     response.headers.setdefault("X-Request-Id", request_id)
+    response.headers["X-Tidesight-Instance"] = instance.name
     instance.recorder.end(record, request, response)
     return response
 
