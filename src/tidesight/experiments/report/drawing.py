@@ -15,6 +15,10 @@ Trace = dict[str, Any]
 _ROW_PX = 150
 _GAP_PX = 42
 _TOP_PX, _BOTTOM_PX = 24, 46
+_STEPS: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (0.6, (1, 1.5, 2, 3, 5, 7)), (1.3, (1, 2, 5)), (2.2, (1, 3)), (np.inf, (1,)),
+)  # fmt: skip
+"""Marks in each decade of a logarithmic axis, by how many decades it has at most."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def log_axis(values: Floats) -> dict[str, Any]:
         return {"type": "log"}
     least, most = float(known.min()), float(known.max())
     decades = np.log10(most / least)
-    steps = (1, 2, 5) if decades <= 1.3 else (1, 3) if decades <= 2.2 else (1,)
+    steps = next(steps for up_to, steps in _STEPS if decades <= up_to)
     powers = range(int(np.floor(np.log10(least))), int(np.ceil(np.log10(most))) + 1)
     marks = [step * 10.0**power for power in powers for step in steps]
     # at least a third of a decade, so that a level line is not all noise
