@@ -106,7 +106,7 @@ def read_options(options: dict[str, Any]) -> "Scenario":
     elif len(loops) != 1:
         raise ConfigError("say one of --rate, --users, --trace and --scenario, or --find-max-rate", field="rate")
     if options["scenario"] is not None:
-        found = read_scenario(options["scenario"])
+        found = read_scenario(options["scenario"], assets_folder())
         changed = {name: tuple(value) if name == "seeds" else value for name, value in given.items()}
         return replace(found, **changed, ask=replace(found.ask, **ask))
     if "duration_s" not in given and options["trace"] is None:

@@ -1,0 +1,1 @@
+"""Experiments: a scenario against fleets or URLs, repeated and recorded."""
