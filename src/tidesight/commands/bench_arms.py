@@ -75,8 +75,8 @@ def _fleet(scenario: Scenario, asked: Asked, platform: str, variant: Variant | N
         numbers,
         cpu=asked.cpu or (size and size.cpu),
         memory=asked.memory or (size and size.memory),
-        delays=variant is not None and variant.delays,
-        fork=variant is None or variant.fork,
+        delays=scenario.delays if variant is None or variant.delays is None else variant.delays,
+        fork=scenario.fork if variant is None or variant.fork is None else variant.fork,
     )
     plan = fleet_plan(wishes, Path(tempfile.gettempdir()))  # nothing is written: this is to find out whether it can be
     name = platform if variant is None else f"{platform}-{variant.name}"

@@ -82,6 +82,9 @@ class Scenario:
         platform: Numbers of platforms by platform and key, as `tidesight up --set` takes them.
         instance: What each instance gets here; None is the platform's own class.
         variants: What is compared within a platform, such as cold and warm; empty is the platform as it is.
+        delays: Whether starts also take what the platform adds to them (declared times, not measured ones).
+        fork: Whether instances may be forked from a template; without, each is a process from nothing, as a container
+            is, and its memory is all its own.
         tail_s: How long the fleet is watched after the last answer.
         note: How it was scaled from what it reproduces, and what else a reader must know.
 
@@ -101,6 +104,8 @@ class Scenario:
     platform: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
     instance: InstanceSize | None = None
     variants: tuple[Variant, ...] = ()
+    delays: bool = False
+    fork: bool = True
     tail_s: float = 2.0
     note: str = ""
 

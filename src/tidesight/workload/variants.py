@@ -27,9 +27,8 @@ class Variant:
         shows: What of it is to be seen.
         platforms: Those it is for, by name; empty is any.
         set: Numbers of the platform by key, over those of the scenario.
-        delays: Whether starts also take what the platform adds to them (declared times, not measured ones).
-        fork: Whether instances may be forked from a template; without, each is a process from nothing, as a container
-            is, and its memory is all its own.
+        delays: As of the scenario, over it; None is what it says.
+        fork: Likewise.
 
     Raises:
         ConfigError: a name that could not be part of a folder's.
@@ -39,8 +38,8 @@ class Variant:
     shows: str = ""
     platforms: tuple[str, ...] = ()
     set: Mapping[str, Setting] = field(default_factory=dict)
-    delays: bool = False
-    fork: bool = True
+    delays: bool | None = None
+    fork: bool | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}", self.name):
