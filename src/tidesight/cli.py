@@ -16,7 +16,7 @@ COMMANDS = {
     "serve": ("tidesight.commands.serve", "Serve a detector over HTTP."),
     "doctor": ("tidesight.commands.doctor", "Check this machine and a model."),
     "models": ("tidesight.commands.models", "Show what is embedded, or fetch a model by URL and hash."),
-    "demo": ("tidesight.commands.demo", "Serve, send real photographs, print what was found."),
+    "demo": ("tidesight.commands.demo", "Serve, detect real photographs; then two published studies, in small."),
     "train": ("tidesight.commands.train", "Fine-tune the detector on your pictures."),
     "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
     "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from rich import box
@@ -72,7 +72,7 @@ def present(experiment: "Experiment", ended: "Ended", folder: Path, as_json: boo
         page = report([one.folder for one in ended.done], folder)
         console.print(f"Recorded in [bold]{escape(str(folder))}[/bold]", highlight=False)
         if page is not None:
-            console.print(f"Report: [bold]{escape(str(page))}[/bold]", highlight=False)
+            console.print(f"Report: [bold]{escape(str(page.html))}[/bold]", highlight=False)
 
 
 def show(console: Console, experiment: "Experiment", ended: "Ended") -> None:
@@ -102,12 +102,24 @@ def _doubts(one: "Done") -> Iterator[str]:
         yield f"rows are missing: {one.truncated}"
 
 
-def report(folders: Sequence[Path], out: Path) -> Path | None:
+class Report(Protocol):
+    """A report that was written.
+
+    Attributes:
+        html: Its page.
+        table: In Markdown, for a terminal.
+    """
+
+    html: Path
+    table: str
+
+
+def report(folders: Sequence[Path], out: Path) -> Report | None:
     """Write the report of runs into a folder; None where there is nothing to write it with."""
     if find_spec("tidesight.experiments.report") is None:
         return None
-    page: Path = import_module("tidesight.experiments.report.write").write_report(folders, out).html
-    return page
+    written: Report = import_module("tidesight.experiments.report.write").write_report(folders, out)
+    return written
 
 
 def as_values(experiment: "Experiment", ended: "Ended", folder: Path) -> dict[str, Any]:

@@ -220,6 +220,7 @@ class _Run:
                 sleep(_SETTLE_S)
                 url = fleet.url
             load = self._sender.load(scenario, url, self._turn.seed)
+            self._say("sending")
             self._facts["load_start_s"] = round(time() - writer.started_epoch_s, 3)
             self._result = self._sender.driver(load, writer, lambda now: self._tell(self._turn, "sending", now))
             self._facts["load_end_s"] = round(time() - writer.started_epoch_s, 3)
