@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
-
 from benchmarks.ports import free_port
+
 from tests.conftest import Server
+from tidesight.cli import main
 from tidesight.runs.reader import RunReader
 
 ROOT = Path(__file__).parents[2]
@@ -203,35 +204,44 @@ def test_a_full_disk_marks_the_run_and_keeps_what_is_there(tiny: Path, tmp_path:
 
 
 def test_more_than_this_machine_can_send_is_said(tiny: Path, tmp_path: Path, server: Server) -> None:
-    tiny.write_text(TINY.format(duration_s=8.0).replace("rate_rps = 4.0", "rate_rps = 1e6").replace("20.0", "1.0"))
+    tiny.write_text(TINY.format(duration_s=8.0).replace("rate_rps = 4.0", "rate_rps = 1e6").replace("20.0", "0.3"))
     done = bench(tiny, "--url", f"here={server.url}", "--repeats", 1, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "the load ended early: this machine cannot send as fast as that" in done.stdout, done.stdout
     assert "not valid: requests were sent late" in done.stdout
 
 
-def test_what_is_wrong_is_one_line(tiny: Path, tmp_path: Path) -> None:
-    nobody = free_port()
-    for arguments, code, told in (
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
         (("refrence-1",), 2, "did you mean reference-1?"),
-        ((tiny, "--platform", "gke,clod-run"), 2, "did you mean cloud-run"),
-        ((tiny, "--platform", ","), 2, "say --platform or --url"),
-        ((tiny, "--url", f"gone=http://127.0.0.1:{nobody}"), 1, f"--url gone: cannot connect to 127.0.0.1:{nobody}"),
-        ((tiny, "--body", "xml"), 2, "--body: expected raw, json, multipart"),
-        ((tiny, "--driver", "wrk"), 2, "--driver: expected one of"),
-        ((tiny, "--set", "gke.max_instances=0"), 2, "max_instances"),
-        ((tmp_path / "none.toml",), 2, "cannot read"),
-        ((tiny, "--platform", "gke", "--out", "/dev/null/x"), 1, "cannot record into /dev/null/x"),
-    ):
-        done = bench(*arguments, cwd=tmp_path)
-        said = done.stderr + done.stdout
-        assert done.returncode == code and told in " ".join(said.split()), (arguments, said)
-        assert "Traceback" not in said
-    assert not list(tmp_path.glob("runs/*"))
+        (("tiny.toml", "--platform", "gke,clod-run"), 2, "did you mean cloud-run"),
+        (("tiny.toml", "--platform", ","), 2, "say --platform or --url"),
+        (("tiny.toml", "--url", "gone=http://127.0.0.1:1"), 1, "--url gone: cannot connect to http://127.0.0.1:1/"),
+        (("tiny.toml", "--body", "xml"), 2, "--body: expected raw, json, multipart"),
+        (("tiny.toml", "--driver", "wrk"), 2, "--driver: expected one of"),
+        (("tiny.toml", "--set", "gke.max_instances=0"), 2, "max_instances"),
+        (("tiny.toml", "--pictures", "absent"), 2, "no such folder"),
+        (("none.toml",), 2, "cannot read"),
+        (("tiny.toml", "--platform", "gke", "--out", "/dev/null/x"), 1, "cannot record into /dev/null/x"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: tuple[str, ...], code: int, told: str, tiny: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tiny.parent)
+    monkeypatch.setattr(sys, "argv", ["tidesight", "bench", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert ended.value.code == code and told in said, said
+    assert not (tiny.parent / "runs").exists()
 
 
-def test_without_a_scenario_all_are_listed(tmp_path: Path) -> None:
-    listed = json.loads(bench("--json", cwd=tmp_path).stdout)
-    assert "scale-to-zero" in listed and "reference-2" in bench(cwd=tmp_path).stdout
-
-
+def test_without_a_scenario_all_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tidesight", "bench", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    listed = json.loads(capsys.readouterr().out)
+    assert "zero" in listed["scale-to-zero"] and len(listed) == 8

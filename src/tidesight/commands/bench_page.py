@@ -30,8 +30,8 @@ def progress(experiment: "Experiment", console: Console | None = None) -> Iterat
     turns, scenario = list(experiment.turns()), experiment.scenario
     each_s = scenario.duration_s + scenario.tail_s + _AROUND_S
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("of about"),
-        TimeRemainingColumn(elapsed_when_finished=True), TextColumn("more"),
+        TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("so far, about"),
+        TimeRemainingColumn(elapsed_when_finished=True), TextColumn("left"),
     )  # fmt: skip
     with Progress(*columns, console=console or Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(scenario.name), total=each_s * len(turns))
@@ -149,7 +149,8 @@ def print_scenarios(shows: Mapping[str, str], as_json: bool) -> None:
 def _table(experiment: "Experiment", done: Sequence["Done"]) -> Table:
     scenario = experiment.scenario
     size = f", instances of {scenario.instance.cpu} CPU" if scenario.instance else ""
-    title = f"{scenario.name}: {scenario.duration_s:g} s{size}; the median of the repeats, and their range"
+    spread = "; the median of the repeats, and their range" if experiment.repeats > 1 else "; one run of each"
+    title = f"{scenario.name}: {scenario.duration_s:g} s{size}{spread}"
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     rows = {name: [name] for name in _ROWS}
