@@ -73,8 +73,8 @@ def _fleet(scenario: Scenario, asked: Asked, platform: str, variant: Variant | N
     wishes = Wishes(
         platform,
         numbers,
-        cpu=asked.cpu or (size and size.cpu),
-        memory=asked.memory or (size and size.memory),
+        cpu=asked.cpu or (None if size is None else size.cpu),
+        memory=asked.memory or (None if size is None else size.memory),
         delays=scenario.delays if variant is None or variant.delays is None else variant.delays,
         fork=scenario.fork if variant is None or variant.fork is None else variant.fork,
     )

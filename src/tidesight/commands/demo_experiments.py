@@ -27,8 +27,8 @@ _FIRST = f"""\
 In small: {_DURATION_S:g} s instead of 30, once instead of three times. Each instance gets half a CPU, alike on both \
 platforms. Cloud Run's placing of an instance, 1 s typically, is declared, not measured."""
 _SECOND = f"""\
-In small: {_USERS} users, {_SPAWN_PER_S:g} more each second, who wait for up to {_PATIENCE_S:g} s, instead of 1000, 100 \
-more each second, who wait for 60 s; so about as many for each second of patience. Each instance is App Engine's \
+In small: {_USERS} users, {_SPAWN_PER_S:g} more each second, who wait for up to {_PATIENCE_S:g} s, instead of 1000, \
+100 more each second, who wait for 60 s; so about as many for each second of patience. Each instance is App Engine's \
 smallest, a quarter of a CPU; without a limit means up to 6."""
 
 

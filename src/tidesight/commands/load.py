@@ -107,7 +107,7 @@ def read_options(options: dict[str, Any]) -> "Scenario":
         raise ConfigError("say one of --rate, --users, --trace and --scenario, or --find-max-rate", field="rate")
     if options["scenario"] is not None:
         found = read_scenario(options["scenario"], assets_folder())
-        changed = {name: tuple(value) if name == "seeds" else value for name, value in given.items()}
+        changed: dict[str, Any] = {name: tuple(value) if name == "seeds" else value for name, value in given.items()}
         return replace(found, **changed, ask=replace(found.ask, **ask))
     if "duration_s" not in given and options["trace"] is None:
         given["duration_s"] = 30.0

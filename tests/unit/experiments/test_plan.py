@@ -143,7 +143,7 @@ def test_a_scenario_of_a_trace_needs_the_assets_and_says_so(tmp_path: Path) -> N
     (tmp_path / "traces/twitter-2021-08-per-minute.csv").write_text("t_s,requests\n0,3000\n60,6000\n86400,3000\n")
     made = scenario("trace-twitter", tmp_path)
     assert not hasattr(made.load, "users")
-    assert made.load.curve(made.duration_s).points[0] == (0.0, 10.0)  # type: ignore[union-attr]
+    assert made.load.curve(made.duration_s).points[0] == (0.0, 10.0)
 
 
 @pytest.mark.parametrize(("name", "told"), [("refrence-1", "did you mean reference-1"), ("zzz", "there are: diurnal")])
