@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tidesight.commands.bench_arms import Asked, arms
+from tidesight.commands.demo_experiments import studies
 from tidesight.errors import ConfigError
 from tidesight.experiments.noise import task_ms
 from tidesight.experiments.plan import Arm, Experiment, variants_of
@@ -175,3 +176,13 @@ def test_a_scenario_of_ones_own_is_a_path(tmp_path: Path) -> None:
 
 def test_calibration_measures_something() -> None:
     assert 0.1 < task_ms() < 10_000
+
+
+def test_the_demo_has_both_studies_and_is_short() -> None:
+    first, second = studies(NO_ASSETS)
+    assert [arm.name for arm in arms(first, Asked())] == ["gke-warm", "cloud-run-cold"]
+    one, unlimited = arms(second, Asked())
+    assert (one.platform["max"], unlimited.platform["max"]) == (1, 6)
+    assert "queue_s" not in one.platform["set"]  # 10 s: the platform's own
+    assert all(made.note.startswith("In small: ") for made in (first, second))
+    assert 2 * first.duration_s + 2 * second.duration_s + second.timeout_s <= 75  # seconds, without starts and ends
