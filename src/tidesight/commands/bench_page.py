@@ -69,10 +69,8 @@ def present(experiment: "Experiment", ended: "Ended", folder: Path, as_json: boo
     console = Console()
     show(console, experiment, ended)
     if ended.done:
-        page = report([one.folder for one in ended.done], folder)
         console.print(f"Recorded in [bold]{escape(str(folder))}[/bold]", highlight=False)
-        if page is not None:
-            console.print(f"Report: [bold]{escape(str(page.html))}[/bold]", highlight=False)
+        print_report(console, report([one.folder for one in ended.done], folder), tables=False)
 
 
 def show(console: Console, experiment: "Experiment", ended: "Ended") -> None:
@@ -103,15 +101,10 @@ def _doubts(one: "Done") -> Iterator[str]:
 
 
 class Report(Protocol):
-    """A report that was written.
+    """A report that was written: its page, and what is in it."""
 
-    Attributes:
-        html: Its page.
-        table: In Markdown, for a terminal.
-    """
-
-    html: Path
-    table: str
+    page: Path
+    sections: tuple[Any, ...]
 
 
 def report(folders: Sequence[Path], out: Path) -> Report | None:
@@ -120,6 +113,15 @@ def report(folders: Sequence[Path], out: Path) -> Report | None:
         return None
     written: Report = import_module("tidesight.experiments.report.write").write_report(folders, out)
     return written
+
+
+def print_report(console: Console, written: Report | None, tables: bool) -> None:
+    """Where a report is; with its tables, in which ours stand beside what was published, if wanted."""
+    if written is None:
+        return
+    if tables:
+        import_module("tidesight.commands.report").print_tables(written.sections)
+    console.print(f"Report: [bold]{escape(str(written.page))}[/bold]", highlight=False)
 
 
 def as_values(experiment: "Experiment", ended: "Ended", folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from tidesight.commands.bench import INTERRUPTED, PACKAGES, now, run_shown, sender
 from tidesight.commands.bench_arms import Asked, arms
-from tidesight.commands.bench_page import report, show
+from tidesight.commands.bench_page import print_report, report, show
 from tidesight.errors import TidesightError
 from tidesight.experiments.plan import Experiment
 from tidesight.experiments.shipped import scenario
@@ -68,13 +68,9 @@ def run_studies(console: Console, out: Path, assets: Path) -> int:
         show(console, experiment, ended)
         if ended.interrupted or ended.error is not None:
             break
-    page = report(folders, folder) if folders else None
     if folders:
         console.print(f"Recorded in [bold]{escape(str(folder))}[/bold]", highlight=False)
-    if page is not None:
-        if page.table:
-            console.print(page.table)
-        console.print(f"Report: [bold]{escape(str(page.html))}[/bold]", highlight=False)
+        print_report(console, report(folders, folder), tables=True)
     if ended is not None and ended.error is not None:
         raise TidesightError(ended.error.detail)
     return INTERRUPTED if ended is not None and ended.interrupted else 0
