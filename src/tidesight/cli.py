@@ -25,9 +25,9 @@ COMMANDS = {
     "status": ("tidesight.commands.status", "Show a running fleet."),
     "scale": ("tidesight.commands.scale", "Set the count of a running fleet's instances."),
     "load": ("tidesight.commands.load", "Send a load to a URL: a rate, users, a trace or a scenario."),
-    "bench": ("tidesight.commands.bench", "Run a scenario against platforms or URLs, and report."),
     "explain-scaling": ("tidesight.commands.explain_scaling", "Replay observations through a scaling policy."),
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
+    "bench": ("tidesight.commands.bench", "Run a scenario against platforms or URLs, and report."),
 }
 
 

@@ -1,1 +1,1 @@
-"""Experiments: a scenario against fleets or URLs, repeated and recorded."""
+"""Experiments: a scenario against platforms gives runs on disk; runs give a report."""
