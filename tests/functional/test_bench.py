@@ -19,6 +19,8 @@ from benchmarks.ports import free_port
 
 from tests.conftest import Server
 from tidesight.cli import main
+from tidesight.errors import TidesightError
+from tidesight.experiments.fleet_process import FleetProcess
 from tidesight.runs.reader import RunReader
 
 ROOT = Path(__file__).parents[2]
@@ -164,7 +166,7 @@ def test_ctrl_c_leaves_what_there_is_and_no_process(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert process.returncode == 130
-    assert "Interrupted: 1 of 3 runs, the last cut off" in told and "latency p50" in told
+    assert "Interrupted: 1 of 3 runs" in told and "latency p50" in told
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     run = RunReader(out / "gke-warm-1")
@@ -245,3 +247,8 @@ def test_without_a_scenario_all_are_listed(capsys: pytest.CaptureFixture[str], m
         main()
     listed = json.loads(capsys.readouterr().out)
     assert "zero" in listed["scale-to-zero"] and len(listed) == 8
+
+
+def test_a_fleet_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(TidesightError, match="did not start: it ended with 2: tidesight: unknown key 'gkf'; did you"):
+        FleetProcess(("--platform", "gkf"), tmp_path)
