@@ -140,6 +140,8 @@ def test_a_reference_stack_beside_an_instance(tiny: Path, tmp_path: Path, server
         assert "platform" not in run.facts and run.facts["arm"] == name[:-2]
         assert run.facts["url"] == (url if name.startswith("flask") else server.url)
         assert run.summary["answered"] == 12 and run.summary["cost"] is None and run.summary["starts"] == []
+    again = bench(tiny, "--platform", "gke", "--url", "flask=http://127.0.0.1:1", "--out", tmp_path / "out")
+    assert again.returncode == 2 and "holds a run flask-1 already; choose another folder" in again.stderr
     order = [line.split()[2] for line in done.stderr.splitlines() if line.endswith("sending")]
     assert order == ["flask,", "tidesight,", "tidesight,", "flask,"]
     assert "flask" in done.stdout and "good a second" in done.stdout
@@ -190,6 +192,27 @@ def test_a_killed_bench_takes_its_fleet_along(tmp_path: Path) -> None:
     process.wait()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert len(family) >= 2 and alive == []
+
+
+def test_a_fleet_that_ends_in_the_middle_ends_the_experiment(tmp_path: Path) -> None:
+    pytest.importorskip("envoy")
+    file = tmp_path / "some.toml"
+    file.write_text(TINY.format(duration_s=6.0))
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        command(file, "--platform", "gke", "--out", out), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        requests = out / "gke-warm-1" / "requests.csv.gz"
+        limit_s = time.monotonic() + 60
+        while not (requests.exists() and requests.stat().st_size > 100) and time.monotonic() < limit_s:
+            time.sleep(0.1)
+        (fleet,) = psutil.Process(process.pid).children()
+        fleet.kill()
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Ended early: the fleet ended with -9 while it was needed" in told
+    run = RunReader(out / "gke-warm-1")
+    assert "the fleet ended" in run.summary["error"] and run.summary["failures"] and run.samples()
+    assert run.summary["cost"] is None and not (out / "gke-warm-2").exists()
 
 
 def test_a_full_disk_marks_the_run_and_keeps_what_is_there(tiny: Path, tmp_path: Path, server: Server) -> None:

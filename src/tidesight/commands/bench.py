@@ -109,13 +109,13 @@ def run_shown(experiment: "Experiment", folder: Path, sender: "Sender") -> "Ende
     """Run an experiment with its progress on standard error.
 
     Raises:
-        TidesightError: it cannot begin: a URL does not answer.
+        TidesightError: it cannot begin: a URL does not answer, or the folder holds such runs already.
     """
     from tidesight.commands.bench_page import progress
-    from tidesight.experiments.run import check_urls, run
+    from tidesight.experiments.run import check, run
 
     with ended_by_sigterm():
-        check_urls(experiment, sender)
+        check(experiment, folder, sender)
         with progress(experiment) as tell:
             return run(experiment, folder, sender, tell)
 

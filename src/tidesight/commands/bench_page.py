@@ -88,7 +88,9 @@ def show(console: Console, experiment: "Experiment", ended: "Ended") -> None:
         console.print(f"[red]Ended early:[/red] {escape(ended.error.detail)}", highlight=False)
     if ended.interrupted:
         planned = len(list(experiment.turns()))
-        console.print(f"[yellow]Interrupted:[/yellow] {len(ended.done)} of {planned} runs, of which the last may be cut off")
+        console.print(
+            f"[yellow]Interrupted:[/yellow] {len(ended.done)} of {planned} runs, of which the last may be cut off"
+        )
 
 
 def _doubts(one: "Done") -> Iterator[str]:

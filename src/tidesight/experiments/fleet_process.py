@@ -74,6 +74,16 @@ class FleetProcess:
             self._must_run(limit_s, f"{count} instances were not ready within {_READY_LIMIT_S:g} s")
             sleep(_POLL_S)
 
+    def check(self) -> None:
+        """Find out whether it is still there.
+
+        Raises:
+            TidesightError: it is not; with its last words.
+        """
+        if self._process.poll() is not None:
+            code = self._process.returncode
+            raise TidesightError(f"the fleet ended with {code} while it was needed: {self._last_words()}")
+
     def __enter__(self) -> Self:
         """The fleet itself."""
         return self

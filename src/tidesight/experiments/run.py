@@ -20,7 +20,7 @@ from tidesight.loadtest.drivers import Driver
 from tidesight.loadtest.recorder import LoadResult
 from tidesight.loadtest.runner import INTERRUPTED, Load, Progress
 from tidesight.loadtest.target import Body, parse_url
-from tidesight.runs.writer import RunWriter
+from tidesight.runs.writer import FACTS, RunWriter
 from tidesight.workload.arrivals import Constant
 from tidesight.workload.scenario import Scenario
 
@@ -99,12 +99,16 @@ Tell = Callable[[Turn, str, Progress | None], None]
 """Told what happens in a turn, in a word or two, and how the load goes while it is sent."""
 
 
-def check_urls(experiment: Experiment, sender: Sender) -> None:
-    """Ask every URL once, so that hours are not spent on one that cannot answer.
+def check(experiment: Experiment, out: Path, sender: Sender) -> None:
+    """Find out what would go wrong later: ask every URL once, and see that there is room for every run.
 
     Raises:
-        TidesightError: one is not reachable, or does not answer the scenario's requests with 2xx.
+        TidesightError: a URL is not reachable, or does not answer the scenario's requests with 2xx.
+        ConfigError: there are runs in the folder already.
     """
+    for turn in experiment.turns():
+        if (out / turn.folder / FACTS).exists():
+            raise ConfigError(f"{out} holds a run {turn.folder} already; choose another folder with --out", "out")
     for arm in experiment.arms:
         if arm.url is not None:
             _check(arm, arm.url, experiment.scenario, sender)
@@ -213,7 +217,7 @@ class _Run:
     def _measure(self, writer: RunWriter) -> None:
         arm, scenario = self._turn.arm, self._experiment.scenario
         with ExitStack() as stack:
-            url = arm.url
+            url, fleet = arm.url, None
             if url is None:
                 self._say("starting the fleet")
                 fleet = stack.enter_context(FleetProcess(arm.arguments, self._folder))
@@ -229,9 +233,10 @@ class _Run:
             self._facts["load_end_s"] = round(time() - writer.started_epoch_s, 3)
             if self._result.stopped == INTERRUPTED:
                 raise KeyboardInterrupt
-            if arm.url is None and scenario.tail_s:
+            if fleet is not None:
                 self._say("watching")
                 sleep(scenario.tail_s)
+                fleet.check()
 
     def _summary(self, writer: RunWriter) -> dict[str, Any]:
         joined = writer.joined()
