@@ -8,7 +8,6 @@ It is tied to this process: however this one ends, the kernel ends the fleet and
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -95,26 +94,14 @@ class FleetProcess:
     def _start(self, arguments: Sequence[str], run: Path) -> "subprocess.Popen[bytes]":
         lifeline = Lifeline()
         self._stack.callback(lifeline.close)
-        tied = [sys.executable, "-m", "tidesight.fleet.lifeline", str(lifeline.fd)]
-        up = [
-            sys.executable,
-            "-m",
-            "tidesight",
-            "up",
-            "--name",
-            _NAME,
-            "--record",
-            str(run.absolute()),
-            "--port",
-            "0",
-            *arguments,
-        ]
-        environment = {**os.environ, "TIDESIGHT_FLEETS": str(self._folder)}
+        tied = [sys.executable, "-m", "tidesight.fleet.lifeline", str(lifeline.fd), "env"]
+        up = [sys.executable, "-m", "tidesight", "up", "--name", _NAME, "--record", str(run.absolute()), "--port", "0"]
+        command = [*tied, f"TIDESIGHT_FLEETS={self._folder}", *up, *arguments]
         with self._log.open("wb") as log:
             # In a session of its own: Ctrl-C is for us, who then end it.
             return subprocess.Popen(  # noqa: S603 - ourselves
-                [*tied, *up], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                pass_fds=(lifeline.fd,), start_new_session=True,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lifeline.fd,),
+                start_new_session=True,
             )  # fmt: skip
 
     def _listens(self) -> str:
