@@ -7,9 +7,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 EXTRAS ?= dev
 # What make bench measures, in this order; the same command goes on where it was cut off.
 BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overload overload_pinned half curve stored soak \
+          fleet_front fleet_start fleet_throughput fleet_idle fleet_rolling \
           tuned_accuracy accuracy
 
-.PHONY: demo test lint bench serve clean help
+.PHONY: demo test lint bench serve references clean help
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -33,6 +34,11 @@ bench: $(VENV)/.dev,bench ## Measure on a quiet machine, 40 minutes; writes benc
 	@$(BIN)/python -m compileall -q src benchmarks
 	$(if $(filter cold_start,$(BENCH)),$(VENV)-instance/bin/python -m benchmarks cold_start)
 	$(BIN)/python -m benchmarks $(or $(filter-out cold_start,$(BENCH)),pages)
+
+references: $(VENV)/.dev ## Render deploy/ again from the files in it
+	@for target in gke kubernetes cloud-run app-engine-flex app-engine-standard observability; do \
+	  $(BIN)/tidesight deploy render --target $$target --config deploy/tidesight.toml --out deploy/$$target; done
+	@$(BIN)/tidesight deploy render --target compose --config deploy/compose/tidesight.toml --out deploy/compose
 
 serve: $(VENV)/.demo ## Serve the embedded model on http://127.0.0.1:8080
 	@$(BIN)/tidesight serve

@@ -18,7 +18,12 @@ from time import perf_counter
 from benchmarks import (
     accuracy,
     engines,
+    fleet_front,
+    fleet_page,
+    fleet_start,
+    fleet_whole,
     instance,
+    load_generator,
     machine,
     overload_page,
     page,
@@ -90,7 +95,21 @@ def load_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measu
         "half": halves.half,
         "curve": partial(points.curve, _ONE_FILE, curve),
         "stored": partial(stored.stored, pictures, 1 if quick else 8, 30 if quick else 100),
+        "load_generator": partial(load_generator.measure, 1 if quick else 6, 2.0 if quick else 8.0),
         "soak": once(lambda: soak.soak(pictures, engine, minutes=0.5 if quick else 10)),
+    }
+
+
+def fleet_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measurement]:
+    """What results/fleet.json holds: what is before instances, and how they start."""
+    return {
+        "fleet_front": partial(fleet_front.fleet_front, pictures[:16], 2 if quick else 15, 50 if quick else 300),
+        "fleet_throughput": partial(
+            fleet_whole.fleet_throughput, pictures[:32], fastest_installed(), 2 if quick else 12, 60 if quick else 300
+        ),
+        "fleet_idle": once(lambda: fleet_whole.fleet_idle(fastest_installed(), 5 if quick else 20)),
+        "fleet_rolling": once(lambda: fleet_whole.fleet_rolling(pictures[0], 1000 if quick else 10_000)),
+        "fleet_start": partial(fleet_start.fleet_start, pictures[0], fastest_installed(), 1 if quick else 10),
     }
 
 
@@ -101,7 +120,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short; print the pages and write nothing")
     arguments = parser.parse_args()
     if arguments.names == ["pages"]:
-        _render(_read("instance"), _read("load"))
+        _render(_read("instance"), _read("load"), _read("fleet"))
         return
     pictures = instance.pictures_of(assets_folder() / "coco128/images/train2017", _PICTURES)
     if not pictures:
@@ -109,6 +128,7 @@ def main() -> None:
     every = {
         "instance": instance_measurements(pictures, arguments.quick),
         "load": load_measurements(pictures, arguments.quick),
+        "fleet": fleet_measurements(pictures, arguments.quick),
     }
     known = [name for measurements in every.values() for name in measurements]
     unknown = set(arguments.names) - set(known)
@@ -123,7 +143,7 @@ def main() -> None:
             )
             print(f"{name} took {(perf_counter() - started) / 60:.1f} minutes", flush=True)
     if arguments.quick:
-        print(overload_page.render(found["load"]), stacks_page.render(found["load"]), page.render(**found), sep="\n")
+        print(*_pages(**found).values(), sep="\n")
     else:
         _render(**found)
 
@@ -172,11 +192,23 @@ def _write(name: str, found: Results) -> None:
     new.replace(file)  # whole, or not at all
 
 
-def _render(instance: Results, load: Results) -> None:
-    """Write the pages and plots of what there is."""
-    files = {"README.md": page.render(instance, load)}
+def _pages(instance: Results, load: Results, fleet: Results) -> dict[str, str]:
+    """The pages that something was measured for."""
+    files: dict[str, str] = {}
     if load:
-        files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)} | plots.render(load)
+        if "load_generator" in load:
+            files["load_generator.md"] = load_generator.render(load["load_generator"])
+        files |= {"overload.md": overload_page.render(load), "stacks.md": stacks_page.render(load)}
+    if instance or load:
+        files["README.md"] = page.render(instance, load)
+    if fleet:
+        files["fleet.md"] = fleet_page.render(fleet)
+    return files
+
+
+def _render(instance: Results, load: Results, fleet: Results) -> None:
+    """Write the pages and plots of what there is."""
+    files = _pages(instance, load, fleet) | (plots.render(load) if load else {})
     for name, text in files.items():
         (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(text)

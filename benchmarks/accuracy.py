@@ -101,7 +101,7 @@ def _row(name: str, detector: Detector, result: Evaluation, note: str) -> dict[s
     model = detector.model
     return {
         "model": name,
-        "input": f"{model.input_width_px}x{model.input_height_px}",
+        "input": f"{model.input_width_px}x{model.input_height_px}{'' if detector.plan.margin_px is None else ', cut'}",
         "head": model.head.name,
         "given_ap": float(given[1]) if given else None,
         "ap": round(result.ap, 4),

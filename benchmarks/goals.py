@@ -10,6 +10,8 @@ from benchmarks.rounds import Results, quiet, ratio
 from benchmarks.stacks import FASTAPI, FIRST_STUDY, LIMIT, OURS, TUNED, TUNED_LIMIT
 from benchmarks.stored import NOTHING
 
+HEAD = "| what | goal | measured | spread | limit | margin | |\n|---|---|---|---|---|---|---|"
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -54,8 +56,7 @@ class Goal:
 def table(instance: Results, load: Results) -> str:
     """All goals, as a Markdown table."""
     goals = [*_throughput(load), *_larger(load), *_overload(load), *_memory(load), *_stored(load), *_one(instance)]
-    head = "| what | goal | measured | spread | limit | margin | |\n|---|---|---|---|---|---|---|"
-    return "\n".join([head, *(goal.row() for goal in goals)])
+    return "\n".join([HEAD, *(goal.row() for goal in goals)])
 
 
 def best_other(rounds: Sequence[Results]) -> str:

@@ -46,7 +46,8 @@ def stages(pictures: Sequence[bytes], engine: str) -> Figures:
     decoded = [decode_image(picture) for picture in pictures]
     found = [detector.detect(one.pixels) for one in decoded]
     model = detector.model
-    box = Letterbox(model.input_width_px, model.input_height_px, model.head.input_format, model.dtype)
+    size, margin_px = (model.input_width_px, model.input_height_px), detector.plan.margin_px
+    box = Letterbox(*size, model.head.input_format, model.dtype, margin_px)
     drawn = [annotate(one.pixels, what) for one, what in zip(decoded, found, strict=True)]
     enough = (model.input_width_px, model.input_height_px)
     rows: dict[str, Callable[[int], object]] = {

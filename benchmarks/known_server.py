@@ -1,7 +1,8 @@
 """A server whose delays are known: python -m benchmarks.known_server [--delay-ms D] [--stall-at S --stall-s S].
 
 It reads each request whole and answers it after the delay, or at the end of a stall during which it answers nothing.
-A stall begins so many seconds after the first request. With no delay it is the null server.
+A stall begins so many seconds after the first request. With no delay it is the null server. With --log it writes, for
+each answer, the first eight bytes of the request's body and when the answer was sent (seconds of `time.monotonic`).
 """
 
 import argparse
@@ -22,6 +23,7 @@ class _Connection(asyncio.Protocol):
         self._arguments = arguments
         self._parser = httptools.HttpRequestParser(self)
         self._loop = asyncio.get_running_loop()
+        self._name = b""
         self._answer = _ANSWER % (arguments.status, b"Known", b"X-Tidesight-Instance: known\r\n")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # it is one here
@@ -29,6 +31,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        self._name = self._name or body[:8]
 
     def on_message_complete(self) -> None:
         if self._arguments.reset:
@@ -41,13 +46,16 @@ class _Connection(asyncio.Protocol):
         stall_s = _Connection.first_s + self._arguments.stall_at
         if stall_s <= due_s < stall_s + self._arguments.stall_s:
             due_s = stall_s + self._arguments.stall_s
+        name, self._name = self._name, b""
         if due_s > now_s:
-            self._loop.call_at(self._loop.time() + due_s - now_s, self._reply)
+            self._loop.call_later(due_s - now_s, self._reply, name)
         else:
-            self._reply()
+            self._reply(name)
 
-    def _reply(self) -> None:
+    def _reply(self, name: bytes) -> None:
         if not self._transport.is_closing():
+            if self._arguments.log is not None:
+                self._arguments.log.write(f"{name.decode()},{monotonic():.6f}\n")
             self._transport.write(self._answer)
 
 
@@ -60,6 +68,7 @@ def main() -> None:
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--reset", action="store_true", help="break the connection instead of answering")
     parser.add_argument("--certificate", help="PEM file of certificate and key: speak TLS")
+    parser.add_argument("--log", type=argparse.FileType("w", bufsize=1))
     arguments = parser.parse_args()
     tls = None
     if arguments.certificate:

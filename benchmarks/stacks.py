@@ -74,7 +74,8 @@ def compare(pictures: Sequence[bytes], field: Field, rounds: int, count: int, ea
     bodies = json_bodies(pictures)
     requests = [request_bytes(body, "application/json") for body in bodies]
     connections = CONNECTIONS_PER_WORKER * usable_resources().threads
-    inside = {LIMIT: InProcess(bodies, open_plain(field.model))}
+    plain = open_plain(field.model)
+    inside = {LIMIT: InProcess(bodies, plain)}
     if choice := choice_for(field.model):
         inside[TUNED_LIMIT] = InProcess(bodies, open_tuned(field.model, choice))
     with ExitStack() as stack:
@@ -85,6 +86,7 @@ def compare(pictures: Sequence[bytes], field: Field, rounds: int, count: int, ea
             "requests_per_round": count,
             "missing": missing,
             "tuned": tuned,
+            "margin_px": plain[0].plan.margin_px,
         }
         settings["runs"] = {name: _model_info(servers[name].port) for name in (OURS, TUNED) if name in servers}
         for one in servers.values():

@@ -29,12 +29,14 @@ in the same round are the point; absolute figures are this machine's.
 
 
 def _stacks(data: Results) -> str:
+    cut = data.get("margin_px") is not None
+    shape = " Tidesight cuts the input to the picture, the others pad every one to a square." if cut else ""
     return f"""## Throughput at saturation
 
 The job: a COCO128 photograph (JPEG) as base64 in JSON, boxes back as JSON; the embedded YOLOX-Nano at 416 px. Each stack in
 `reference_stacks/` is written as its own documentation has it, around the same file, ONNX Runtime with one thread a run, and the same
 pre- and post-processing (a test compares what they find with what Tidesight finds). All are up throughout and idle while
-another is asked.
+another is asked.{shape}
 
 {_set_ups(data["rounds"][0]["of"])}
 

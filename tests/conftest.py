@@ -165,6 +165,22 @@ def encode(pixels: Pixels, suffix: str, *parameters: int) -> bytes:
     return cv2.imencode(suffix, pixels, list(parameters))[1].tobytes()
 
 
+@pytest.fixture(scope="session")
+def fixed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model with its input fixed at 416x416, as it was exported."""
+    import onnx
+
+    from tidesight.detection.embedded import embedded_model
+
+    model = onnx.load(embedded_model())
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 416
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 52 * 52 + 26 * 26 + 13 * 13
+    path = tmp_path_factory.mktemp("fixed") / embedded_model().name
+    onnx.save(model, path)
+    return path
+
+
 @pytest.fixture
 def tiny_model(tmp_path: Path) -> Callable[..., Path]:
     """`write_model` into the test's own folder, as `tiny.onnx` unless `name` says otherwise."""

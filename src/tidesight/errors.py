@@ -16,6 +16,8 @@ TidesightError (500)
  |- InternalError (500)         anything that was not foreseen
  |- ModelError (500)            a model file that cannot be used
  |- DataError (500)             a data set that cannot be used
+ |- SourceError (500)           a video or camera that cannot be read
+ |- FleetError (500)            a URL that does not answer as a fleet does
  |- ConfigError (500)           bad settings or arguments; the command line exits with 2
  `- MissingExtra (500)          an optional package is not installed
 """
@@ -159,6 +161,18 @@ class DataError(TidesightError):
     """A data set that cannot be used."""
 
     title = "Unusable data"
+
+
+class SourceError(TidesightError):
+    """A video or camera that cannot be read."""
+
+    title = "Unusable source"
+
+
+class FleetError(TidesightError):
+    """A URL at which no instance answers, or none that can be used as asked."""
+
+    title = "No usable fleet"
 
 
 class ConfigError(TidesightError):

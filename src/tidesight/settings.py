@@ -5,6 +5,7 @@ The only reader of the environment. Settings files are TOML with one table per c
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -26,6 +27,7 @@ class ServeSettings:
         model: ONNX file; empty is the embedded model.
         labels: File with one class name per line; empty takes the model's own.
         engine: "auto", "onnxruntime", "openvino" or "fake".
+        input_shape: "auto" cuts the input to the picture where model and engine gain by it, "square" never does.
         workers: Worker threads; 0 is one for each usable CPU.
         worker_hang_s: After which a picture is given up, and its worker thread with it.
         max_queue: Requests that may wait for a worker.
@@ -47,6 +49,7 @@ class ServeSettings:
         log_format: "text" or "json" (one object per line).
         access_log: Requests with a line of their own: "all", "errors" (400 and up) or "off".
         traces: "otlp" sends OpenTelemetry spans to where the OTEL_* variables say; "off" sends none.
+        instance: Its name in answers: up to 64 letters, digits, dots, dashes and underscores; empty makes one up.
         lifeline_fd: Read end of an inherited pipe; the instance is killed when its other end closes, or whoever started
             it ends. -1 is none.
     """
@@ -56,6 +59,7 @@ class ServeSettings:
     model: str = ""
     labels: str = ""
     engine: str = "auto"
+    input_shape: str = "auto"
     workers: int = 0
     worker_hang_s: float = 30.0
     max_queue: int = 256
@@ -78,6 +82,7 @@ class ServeSettings:
     log_format: str = "text"
     access_log: str = "all"
     traces: str = "off"
+    instance: str = ""
     lifeline_fd: int = -1
 
     def __post_init__(self) -> None:
@@ -91,6 +96,10 @@ class ServeSettings:
                 raise ConfigError(f"{name}: expected a finite number, got {getattr(self, name)}", field=name)
             if not getattr(self, name) >= minimum:
                 raise ConfigError(f"{name}: expected at least {minimum}, got {getattr(self, name)}", field=name)
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", self.instance):
+            raise ConfigError(
+                f"instance: expected letters, digits, '.', '_' and '-', got {self.instance!r}", field="instance"
+            )
         if self.port > 65535:
             raise ConfigError(f"port: expected at most 65535, got {self.port}", field="port")
 

@@ -101,14 +101,14 @@ CATALOGUE = (
 
 
 class Telemetry:
-    """The catalogue's metrics of one instance, with the process's CPU and memory beside them."""
+    """The metrics of a catalogue, an instance's by default, with the process's CPU and memory beside them."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalogue: tuple[Metric, ...] = CATALOGUE) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second sample for each counter, of no use here
-        self._metrics = {metric.name: self._create(metric) for metric in CATALOGUE}
+        self._metrics = {metric.name: self._create(metric) for metric in catalogue}
         self._children: dict[tuple[str, ...], Any] = {}  # `labels` costs as much as counting does
 
     def _create(self, metric: Metric) -> Counter | Gauge | Histogram:

@@ -16,8 +16,15 @@ from tidesight.settings import ServeSettings
 from tidesight.telemetry import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
+GROUPS = ("deploy",)  # commands with commands of their own
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("deploy/*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("src/**/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+    ]
 )
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
@@ -40,17 +47,17 @@ def test_commands_and_flags_exist(page: Path) -> None:
     text = page.read_text().replace("\\\n", " ")
     for line in re.findall(r"^\$ (tidesight .*)$", text, re.M):
         words = shlex.split(line.split("#")[0])
-        name = words[1]
+        assert words[1] in COMMANDS, f"{page.name}: {line}"
+        name = " ".join(words[1:3] if words[1] in GROUPS else words[1:2])
         if name not in known:
-            assert name in COMMANDS, f"{page.name}: {line}"
-            known[name] = help_of(name)
+            known[name] = help_of(*name.split())
         for flag in (word.split("=")[0] for word in words if word.startswith("--")):
             assert re.search(rf"{flag}\b", known[name]), f"{page.name}: {name} has no {flag}"
 
 
-def help_of(command: str) -> str:
+def help_of(*command: str) -> str:
     wide = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    arguments = [sys.executable, "-m", "tidesight", command, "--help"]
+    arguments = [sys.executable, "-m", "tidesight", *command, "--help"]
     return subprocess.run(arguments, capture_output=True, text=True, check=True, env=wide).stdout
 
 
@@ -70,7 +77,7 @@ def test_readme_python_runs(tmp_path: Path, astronaut_jpeg: bytes) -> None:
 def test_settings_page_has_every_setting_and_its_default() -> None:
     table = rows(ROOT / "docs/guides/settings.md")
     named = {
-        "model": "embedded", "labels": "the model's own", "workers": "usable CPUs", "store": "tidesight-results",
+        "model": "embedded", "instance": "made up", "labels": "the model's own", "workers": "usable CPUs", "store": "tidesight-results",
         "max_pixels": "what the memory allows", "api_keys": "none", "api_key_file": "none",
     }  # fmt: skip
     assert list(table) == [field.name for field in fields(ServeSettings)]

@@ -21,10 +21,13 @@ class ServedFleet:
         script: The snapshot of each moment.
         begins_at_s: The fleet's age at the start; as many seconds are its past.
         port: To listen on.
+
+    Attributes:
+        script: May be replaced meanwhile.
     """
 
     def __init__(self, script: Callable[[float], Snapshot], begins_at_s: float = 0, port: int = 0) -> None:
-        self._script = script
+        self.script = script
         self._begins_at_s = begins_at_s
         self._port = port
         self._listens = threading.Event()
@@ -51,15 +54,15 @@ class ServedFleet:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         earlier = [
-            self._script(float(at_s)) for at_s in range(max(0, int(self._begins_at_s) - 600), int(self._begins_at_s))
+            self.script(float(at_s)) for at_s in range(max(0, int(self._begins_at_s) - 600), int(self._begins_at_s))
         ]
-        self.fleet = ScriptedFleet(self._script(self._begins_at_s), earlier)
+        self.fleet = ScriptedFleet(self.script(self._begins_at_s), earlier)
         async with serve_page(make_app(self.fleet, TOKEN), self._port) as self.url:
             self._listens.set()
             at_s = self._begins_at_s
             while not self._leave.is_set():
                 at_s += CHANGES_EVERY_S
-                self.fleet.show(self._script(at_s))
+                self.fleet.show(self.script(at_s))
                 try:
                     await asyncio.wait_for(self._leave.wait(), CHANGES_EVERY_S)
                 except TimeoutError:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -61,6 +62,27 @@ def test_a_wrong_key_and_none_are_answered_alike_and_counted(locked: Server) -> 
         assert reply.content == replies[0].content
         assert "Authorization: Bearer KEY" in reply.json()["detail"] and "X-API-Key" in reply.json()["detail"]
     assert refused(locked) == before + 3
+
+
+def test_only_detection_requests_are_counted_as_such(locked: Server) -> None:
+    before = refused(locked)
+    for path in ("/v1/", "/v1/other", "/v1/detect/", "/metrics"):
+        assert httpx.get(locked.url + path).status_code == 401
+    assert refused(locked) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "status"),
+    [("POST", "/v1/detect", "", 401), ("GET", "/v1/no", "", 401), ("GET", "/no", KEY, 404), ("GET", "/v1/detect", KEY, 405)],
+)  # fmt: skip
+def test_every_refusal_has_an_id(locked: Server, method: str, path: str, key: str, status: int) -> None:
+    seen = []
+    for given in ("mine-1", "not usable", "mine-1"):
+        reply = httpx.request(method, locked.url + path, headers={"X-API-Key": key, "X-Request-Id": given})
+        assert reply.status_code == status
+        seen.append(reply.headers["x-request-id"])
+    assert seen[0] == seen[2] == "mine-1"
+    assert re.fullmatch("[0-9a-f]{32}", seen[1])
 
 
 @pytest.mark.parametrize("path", OPEN)

@@ -15,6 +15,7 @@ import cv2
 import pytest
 
 from tests.conftest import encode
+from tidesight.detection.detector import Detector
 from tidesight.detection.embedded import embedded_model
 from tidesight.detection.image import ImageLimits, Pixels
 
@@ -228,6 +229,35 @@ def test_doctor_names_what_a_foreign_model_has(assets: Path, tmp_path: Path) -> 
     seen = next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "model")
     assert done.returncode == 1
     assert "image[1x3x320x320]" in seen["seen"] and "Supported" in seen["seen"]
+
+
+def test_the_square_can_be_had_back(tmp_path: Path) -> None:
+    def model(**environment: str) -> str:
+        done = tidesight("doctor", "--json", "--engine", "onnxruntime", cwd=tmp_path, stdin=b"", **environment)
+        return str(next(check["seen"] for check in json.loads(done.stdout)["checks"] if check["name"] == "model"))
+
+    assert "416x416 cut to the picture" in model()
+    assert "416x416," in model(TIDESIGHT_INPUT_SHAPE="square")
+    wrong = tidesight("serve", "--input-shape", "round", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert wrong.stderr == b"tidesight: input_shape: expected auto or square, got 'round'\n"
+
+
+def test_free_size_writes_a_file_that_is_cut_to_the_picture(fixed_model: Path, tmp_path: Path) -> None:
+    done = tidesight("free-size", str(fixed_model), "--out", "open.onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256((tmp_path / "open.onnx").read_bytes()).hexdigest().encode() in done.stdout
+    assert Detector.open(tmp_path / "open.onnx", engine="onnxruntime").plan.margin_px is not None
+    for arguments, code, told in (
+        (["open.onnx", "--out", "again.onnx"], 1, b"open already"),
+        (["open.onnx", "--out", "open.onnx"], 2, b"would replace open.onnx"),
+        (["absent.onnx", "--out", "again.onnx"], 1, b"no model file absent.onnx"),
+        (["open.onnx", "--out", "no/folder.onnx"], 2, b"its folder does not exist"),
+    ):
+        wrong = tidesight("free-size", *arguments, cwd=tmp_path)
+        assert (wrong.returncode, told in wrong.stderr) == (code, True), arguments
+        assert len(wrong.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["open.onnx"]
 
 
 def test_models_shows_the_embedded_one(tmp_path: Path) -> None:

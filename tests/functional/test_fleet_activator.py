@@ -1,11 +1,15 @@
 """The activator with real sockets: it holds, hands on, bounds, and loses nothing."""
 
 import asyncio
+import gc
+import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import psutil
 import pytest
 
 from tests.functional.backends import Backend, Caller, Message, ask, in_loop, stop_all, until
@@ -464,3 +468,178 @@ async def test_stopping_refuses_what_waits_and_lets_instances_finish() -> None:
         assert statuses(await asyncio.gather(*asked)) == {200: 1, 503: 2}
         with pytest.raises(OSError):
             await ask(to)
+
+
+@pytest.mark.parametrize(
+    "framing", ["content-length: 600\r\n\r\n" + "x" * 600, "transfer-encoding: chunked\r\n\r\n0\r\n\r\n"]
+)
+@in_loop
+async def test_a_probe_with_a_body_is_a_request_like_any_other(framing: str) -> None:
+    """It is held and handed on; what it brought would else be counted for ever."""
+    one = Backend("one")
+    async with activator(HoldRules(LONG_S, max_bytes=1000)) as (made, to), instances(one) as ready:
+        reader, writer = await asyncio.open_connection(to.host, to.port)
+        writer.write(f"GET /healthz HTTP/1.1\r\nhost: t\r\n{framing}".encode())
+        await holds(made, 1)
+        made.set_instances(ready)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        await until(lambda: made.report().handed_on == 0)
+        assert made.report().held_bytes == 0
+
+
+@in_loop
+async def test_a_body_that_trickles_is_refused_in_time_and_frees_its_place() -> None:
+    async with activator(HoldRules(LONG_S, max_requests=1), receive_limit_s=0.2) as (made, to):
+        reader, writer = await asyncio.open_connection(to.host, to.port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 100\r\n\r\nabc")
+        await until(lambda: made.report().held == 1)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        assert await reader.read()  # and the connection is closed
+        writer.close()
+        report = made.report()
+        assert (report.held, report.held_bytes, report.refused) == (0, 0, {"slow": 1})
+
+
+@in_loop
+async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_its_bytes() -> None:
+    async with activator(HoldRules(LONG_S)) as (made, to):
+        reader, writer = await asyncio.open_connection(to.host, to.port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n")
+        before_bytes = _python_bytes()
+        writer.write(b"1\r\nx\r\n" * 200_000)
+        await until(lambda: made.report().held_bytes == 200_000)
+        assert _python_bytes() - before_bytes < 1_000_000
+        writer.close()
+        await until(lambda: made.report().held_bytes == 0)
+        assert not await reader.read()
+
+
+def _python_bytes() -> int:
+    """Of blocks that are kept; two snapshots of it cost less than tracemalloc."""
+    gc.collect()
+    return sum(sys.getsizeof(one) for one in gc.get_objects() if type(one) is list)
+
+
+@in_loop
+async def test_one_that_would_be_asked_for_its_body_is_refused_without_it() -> None:
+    async with activator(HoldRules(LONG_S), max_body_bytes=1000) as (made, to):
+        reader, writer = await asyncio.open_connection(to.host, to.port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: t\r\nexpect: 100-continue\r\ncontent-length: 1001\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 413")
+        assert b"connection: close" in await reader.read()  # the body may follow or not: nobody can know
+        writer.close()
+        assert made.report().refused == {"too_large": 1}
+
+
+@in_loop
+async def test_trailers_and_headers_of_one_connection_end_here() -> None:
+    one = Backend("one")
+    async with activator(HoldRules(LONG_S)) as (made, to), instances(one) as ready:
+        made.set_instances(ready)
+        reader, writer = await asyncio.open_connection(to.host, to.port)
+        writer.write(
+            b"POST / HTTP/1.1\r\nhost: t\r\nconnection: keep-alive, X-Hop\r\nx-hop: 1\r\nx-end: 2\r\n"
+            b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nauthorization: forged\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\none")
+        writer.close()
+        [request] = one.requests
+        assert "authorization" not in request.headers
+        assert "x-hop" not in request.headers
+        assert request.headers["x-end"] == "2"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/detect"])
+@in_loop
+async def test_an_offer_to_upgrade_is_answered_once_and_without_one(path: str) -> None:
+    one = Backend("one")
+    async with activator(HoldRules(LONG_S)) as (made, to), instances(one) as ready:
+        made.set_instances(ready)
+        reader, writer = await asyncio.open_connection(to.host, to.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: t\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nPRI".encode())
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        writer.close()
+        assert all("upgrade" not in request.headers for request in one.requests)
+
+
+@in_loop
+async def test_an_interim_answer_to_head_is_not_the_answer_either() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with activator(HoldRules(LONG_S)) as (made, to), server:
+        made.set_instances([Endpoint(*server.sockets[0].getsockname())])
+        reader, writer = await asyncio.open_connection(to.host, to.port)
+        writer.write(b"HEAD / HTTP/1.1\r\nhost: t\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 103")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+@in_loop
+async def test_an_early_answer_on_a_connection_that_stays_does_not_cut_the_body_short() -> None:
+    """An instance that is full answers from the head, and reads the rest to be asked again."""
+    got = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 429 X\r\ncontent-length: 2\r\n\r\nno")
+            await asyncio.sleep(0.05)  # the answer is gone long before the body is
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+            got.append(await reader.readexactly(length))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with activator(HoldRules(LONG_S)) as (made, to), server:
+        made.set_instances([Endpoint(*server.sockets[0].getsockname())])
+        bodies = [b"a" * 8_000_000, b"b" * 1000]
+        caller = Caller(to)
+        for body in bodies:
+            assert (await caller.ask(body=body)).status == 429
+        await until(lambda: len(got) == 2)
+        assert got == bodies
+        caller.leave()
+
+
+@in_loop
+async def test_the_last_instance_goes_while_requests_wait_and_one_is_asked_for() -> None:
+    poked: list[int] = []
+    one = Backend("one", delay_s=20)
+    rules = HoldRules(LONG_S, concurrency=1)
+    async with activator(rules, when_held=lambda: poked.append(1)) as (made, to), instances(one) as ready:
+        made.set_instances(ready)
+        asked = many(to, 3)
+        await until(lambda: one.active == 1 and made.report().held == 2)
+        assert poked == []
+        made.set_instances([])
+        await until(lambda: poked == [1])
+        one.delay_s = 0
+        for task in asked:
+            task.cancel()
+
+
+@in_loop
+async def test_stopping_does_not_wait_for_a_caller_that_takes_nothing() -> None:
+    one = Backend("one")
+    one.body = bytes(20_000_000)
+    made = Activator(HoldRules(LONG_S))
+    to = await made.start()
+    async with instances(one) as ready:
+        made.set_instances(ready)
+        with socket.create_connection((to.host, to.port)) as caller:
+            caller.sendall(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n")
+            await until(lambda: len(one.requests) == 1)
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(made.stop(0), 5)
+            ours = psutil.Process().net_connections
+            await until(lambda: not [one for one in ours("tcp") if one.laddr.port == to.port], limit_s=5)

@@ -16,8 +16,6 @@ from tidesight.detection.detector import DetectOptions, Detector
 from tidesight.detection.embedded import embedded_model
 from tidesight.detection.image import Pixels
 from tidesight.errors import ModelError
-from tidesight.training.dataset import read_dataset
-from tidesight.training.evaluate import evaluate
 
 pytest.importorskip("onnx", reason="training reads and writes ONNX (extra: train)")
 pytest.importorskip("faster_coco_eval", reason="AP needs faster-coco-eval (extra: evaluate)")
@@ -181,17 +179,3 @@ def test_quantize_writes_a_smaller_model_that_says_how_it_was_made(
     assert made["calibration"] == "4 pictures of astronauts"
     assert detector.model.metadata["tidesight.license"] == "Apache-2.0"
     assert out.stat().st_size < embedded_model().stat().st_size / 2
-
-
-@pytest.mark.slow
-def test_the_embedded_model_gained_on_its_data_and_forgot_little(assets: Path) -> None:
-    base = assets / "models" / "yolox-nano.onnx"
-    ap = {
-        (path.name, data): evaluate(detector, read_dataset(assets / data, detector.class_names)).ap
-        for path in (base, embedded_model())
-        for detector in [Detector.open(path, engine="onnxruntime")]
-        for data in ("coco128", "coco-val-dev")
-    }
-    assert ap[base.name, "coco-val-dev"] == pytest.approx(0.321, abs=0.01)
-    assert ap[embedded_model().name, "coco-val-dev"] >= ap[base.name, "coco-val-dev"] - 0.01
-    assert ap[embedded_model().name, "coco128"] > ap[base.name, "coco128"]

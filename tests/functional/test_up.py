@@ -103,6 +103,7 @@ def test_up_scale_status_and_ctrl_c(tmp_path: Path, astronaut_jpeg: bytes) -> No
         assert "0.5 CPU, 256 MiB" in told
         refused = fleet.run("scale", "9")
         assert (refused.returncode, refused.stderr) == (2, "tidesight: scale: expected 0 to 3 (--max), got 9\n")
+        assert fleet.run("replace").stdout == "2 instances were replaced\n"
         assert fleet.run("scale", "auto").returncode == 0
         with urlopen(str(shown["page"]), timeout=LIMIT_S) as page:
             assert b"<title>" in page.read()
@@ -120,7 +121,7 @@ def test_up_scale_status_and_ctrl_c(tmp_path: Path, astronaut_jpeg: bytes) -> No
         run = RunReader(folder)
         assert run.truncated is None
         assert run.facts["platform"]["name"] == "cloud-run"
-        assert {row.instance for row in run.samples()} == {"front", "i1", "i2"}
+        assert {row.instance for row in run.samples()} == {"front", "i1", "i2", "i3", "i4"}
         assert any(row.policy == "cloud-run's own" for row in run.decisions())
 
 

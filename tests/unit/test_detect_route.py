@@ -19,8 +19,9 @@ from tidesight.results.spool import SpoolStatus
 from tidesight.results.store import ResultUrls
 from tidesight.serving.admission import Admission
 from tidesight.serving.app import create_app
-from tidesight.serving.detect_route import _query, deadline_s, prefers_picture
+from tidesight.serving.detect_route import _query
 from tidesight.serving.instance import Instance, Ready, ServingLimits
+from tidesight.serving.request_head import deadline_s, prefers_picture
 from tidesight.serving.workers import WorkerPool
 from tidesight.telemetry import Telemetry
 

@@ -97,7 +97,7 @@ def test_an_overloaded_instance_refuses_without_the_framework() -> None:
     assert headers.pop(b"content-length") == b"%d" % len(body)
     assert headers == {
         b"date": b"today", b"content-type": b"application/problem+json", b"x-content-type-options": b"nosniff",
-        b"retry-after": b"7191", b"x-request-id": b"mine",
+        b"retry-after": b"7191", b"x-request-id": b"mine", b"x-tidesight-instance": instance.name.encode(),
     }  # fmt: skip
     assert json.loads(body)["id"] == "mine"
     text = instance.telemetry.exposition().decode()

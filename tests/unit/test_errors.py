@@ -26,6 +26,8 @@ STATUSES = {
     "InternalError": 500,
     "ModelError": 500,
     "DataError": 500,
+    "SourceError": 500,
+    "FleetError": 500,
     "ConfigError": 500,
     "MissingExtra": 500,
 }

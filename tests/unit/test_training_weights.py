@@ -1,5 +1,6 @@
 """The embedded weights say truthfully what they are."""
 
+import hashlib
 import json
 import re
 from importlib.resources import files
@@ -48,6 +49,7 @@ def test_the_readme_beside_the_weights_gives_the_same_figures(metadata: dict[str
     readme = (files("tidesight.detection.weights") / "README.md").read_text(encoding="utf-8")
     assert metadata["tidesight.command"] in re.sub(r"\s*\\\n\s*", " ", readme)
     assert metadata["tidesight.base_sha256"] in readme
+    assert hashlib.sha256(embedded_model().read_bytes()).hexdigest() in readme
     for figures in json.loads(metadata["tidesight.ap"]).values():
         assert f"{figures['before']:.4f}" in readme
         assert f"{figures['after']:.4f}" in readme

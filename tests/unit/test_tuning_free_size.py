@@ -95,15 +95,27 @@ def test_what_breaks_at_another_size_is_refused(tmp_path: Path) -> None:
     source = ultralytics_like(tmp_path / "fixed.onnx", fixed_plane)
     with pytest.raises(ModelError, match="fails at another size"):
         free_size(source, tmp_path / "open.onnx")
+    assert not (tmp_path / "open.onnx").exists()
 
 
-def test_the_embedded_model_opened_finds_the_same(tmp_path: Path, astronaut: Pixels) -> None:
+def test_the_embedded_model_is_its_fixed_self_with_an_open_size(tmp_path: Path, fixed_model: Path) -> None:
     opened = tmp_path / "open.onnx"
-    free_size(embedded_model(), opened)
+    free_size(fixed_model, opened)
+    assert opened.read_bytes() == embedded_model().read_bytes()
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 3, 416, 416)).astype(np.float32)
+    (before,), (after,) = (load_engine("onnxruntime", file).runner()(picture) for file in (fixed_model, opened))
+    np.testing.assert_array_equal(after, before)
+    (output,) = load_engine("onnxruntime", opened).signature.outputs
+    assert output.shape == (1, None, 85)  # the classes are what they were
+
+
+def test_a_fixed_model_opened_finds_the_same(tmp_path: Path, fixed_model: Path, astronaut: Pixels) -> None:
+    opened = tmp_path / "open.onnx"
+    free_size(fixed_model, opened)
     options = DetectOptions(confidence=0.4)
-    before = Detector.open(engine="onnxruntime").detect(astronaut, options)
+    before = Detector.open(fixed_model, engine="onnxruntime").detect(astronaut, options)
     wide = astronaut[:320]  # 512x320: 416x260 in the input, of which a square one wastes a third
-    whole = Detector.open(engine="onnxruntime").detect(wide, options)
+    whole = Detector.open(fixed_model, engine="onnxruntime").detect(wide, options)
     for plan in (RunPlan(), RunPlan(side_px=416), RunPlan(side_px=416, margin_px=16)):
         detector = Detector.open(opened, engine="onnxruntime", plan=plan)
         after = detector.detect(astronaut, options)
@@ -113,18 +125,16 @@ def test_the_embedded_model_opened_finds_the_same(tmp_path: Path, astronaut: Pix
         np.testing.assert_allclose(cut.boxes, whole.boxes, atol=8)
 
 
-def test_a_fixed_file_has_one_size(tmp_path: Path) -> None:
+def test_a_fixed_file_has_one_size(fixed_model: Path) -> None:
     for plan in (RunPlan(side_px=320), RunPlan(margin_px=0)):
         with pytest.raises(ModelError, match="fixed at 416x416"):
-            Detector.open(engine="onnxruntime", plan=plan)
-    assert Detector.open(engine="onnxruntime", plan=RunPlan(side_px=416)).model.input_width_px == 416
+            Detector.open(fixed_model, engine="onnxruntime", plan=plan)
+    assert Detector.open(fixed_model, engine="onnxruntime", plan=RunPlan(side_px=416)).model.input_width_px == 416
 
 
 def test_an_open_file_runs_at_the_plans_size(tmp_path: Path) -> None:
-    opened = tmp_path / "open.onnx"
-    free_size(embedded_model(), opened)
     for engine in ("onnxruntime", "openvino"):
-        model = Detector.open(opened, engine=engine, plan=RunPlan(side_px=320)).model
+        model = Detector.open(engine=engine, plan=RunPlan(side_px=320)).model
         assert (model.input_width_px, model.input_height_px) == (320, 320)
     with pytest.raises(ModelError, match="open already"):
-        free_size(opened, tmp_path / "again.onnx")
+        free_size(embedded_model(), tmp_path / "again.onnx")

@@ -58,6 +58,44 @@ def test_a_later_choice_takes_the_place_of_an_earlier_one(model: Path, folder: P
     assert sorted(one.workers for one in saved.read(folder)) == [3, 7]
 
 
+def with_file(folder: Path, model: Path, name: str, **changes: Any) -> Path:
+    """Save a choice that runs a file made for it."""
+    made = folder / name
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(b"derived")
+    saved.save(folder, choice_for(model, file=name, file_sha256=sha256(made), **changes))
+    return made
+
+
+def test_what_was_made_for_a_choice_goes_with_it(model: Path, folder: Path) -> None:
+    other = Key("another", "cpu", 2.0)
+    own = with_file(folder, model, "abc/int8/model.onnx")
+    shared = with_file(folder, model, "abc/any-size/model.onnx", key=replace(saved.key_of(model), cpus=99.0))
+    with_file(folder, model, "abc/any-size/model.onnx", key=other)
+    beside = folder / "notes.txt"
+    beside.write_text("the user's")
+    assert saved.forget(folder, saved.key_of(model).model_sha256) == 2
+    assert not own.parent.exists()
+    assert shared.exists(), "another choice runs it"
+    assert saved.forget(folder, other.model_sha256) == 1
+    assert sorted(path.name for path in folder.iterdir()) == [saved.FILE, beside.name]
+
+
+def test_a_new_choice_leaves_no_file_of_the_old_one(model: Path, folder: Path) -> None:
+    old = with_file(folder, model, "abc/int8/model.onnx")
+    new = with_file(folder, model, "abc/any-size/model.onnx")
+    assert (old.exists(), new.exists()) == (False, True)
+    again = with_file(folder, model, "abc/any-size/model.onnx")
+    assert again.exists()
+
+
+def test_nothing_outside_the_folder_is_removed(model: Path, folder: Path) -> None:
+    for name in (str(model), f"../{model.name}"):
+        saved.save(folder, choice_for(model, file=name))
+        assert saved.forget(folder, saved.key_of(model).model_sha256) == 1
+        assert model.exists()
+
+
 def test_nothing_saved_is_not_worth_a_line(model: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert saved.find(folder, model) is None
     saved.save(folder, choice_for(model, key=Key("another", "cpu", 2.0)))

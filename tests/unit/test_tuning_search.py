@@ -143,6 +143,9 @@ def test_the_reference_is_fp32_where_auto_is_not() -> None:
     baseline = Candidate("openvino", "bf16", workers=2)
     machine.search(space=replace(SPACE, baseline=baseline))
     assert machine.scored[0] == Candidate("openvino", "fp32")
+    cut = Machine()
+    cut.search(space=replace(SPACE, baseline=replace(BASELINE, shape="rect+16")))
+    assert cut.scored[0] == Candidate("onnxruntime", "fp32", shape="rect+16")
 
 
 def test_layouts_are_searched_where_the_baseline_has_another_precision() -> None:
@@ -167,12 +170,20 @@ def test_layouts_use_every_cpu() -> None:
     assert layouts(4, [2, 3]) == ((2, 2), (3, 1))
 
 
-def test_inputs_leave_out_the_file_as_it_is() -> None:
+def test_inputs_are_all_sides_in_all_shapes() -> None:
     assert default_sides(416) == (320, 352, 416, 448)
     assert default_sides(640) == (480, 544, 640, 704)
     assert default_sides(32) == (32,)
-    assert (416, "square") not in inputs((320, 416), 416)
-    assert {(320, "square"), (416, "rect"), (416, "rect+16")} < set(inputs((320, 416), 416))
+    assert set(inputs((320, 416))) == {(side, shape) for side in (320, 416) for shape in ("square", "rect+16", "rect")}
+
+
+@pytest.mark.parametrize("shape", ["square", "rect+16"])
+def test_a_candidate_is_not_tried_again_at_its_own_size_and_shape(shape: str) -> None:
+    space = replace(SPACE, baseline=replace(BASELINE, shape=shape), inputs=inputs((320, 416)))
+    first = space.with_layouts()
+    assert {one.shape for one in first} == {shape}
+    others = {(one.side_px, one.shape) for one in space.with_inputs([first[0]])}
+    assert others == set(inputs((320, 416))) - {(416, shape)}
 
 
 def test_a_candidate_says_how_to_run_it() -> None:

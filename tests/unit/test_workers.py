@@ -2,6 +2,8 @@
 
 import asyncio
 import ctypes
+import io
+import logging
 import random
 import sys
 import threading
@@ -17,6 +19,7 @@ import pytest
 from tidesight.detection.detector import Detector
 from tidesight.detection.image import ImageLimits
 from tidesight.errors import BadImage, Overloaded, WorkerFailed
+from tidesight.logs import BackgroundHandler, TextFormatter, request_fields
 from tidesight.serving.workers import Job, WorkerPool
 
 WAIT_S = 10
@@ -109,6 +112,55 @@ def test_errors_on_purpose_reach_the_caller_and_others_become_worker_failed(
 
     asyncio.run(main())
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_a_worker_logs_says_for_which_request(pool: WorkerPool) -> None:
+    """Each job has the context it was made in, also when it fails, and one thread's jobs do not share theirs."""
+
+    def look(_: Detector) -> str:
+        return request_fields.get().get("request_id", "none")
+
+    async def asked(request_id: str) -> object:
+        request_fields.set({"request_id": request_id})
+        return await answer(pool, job(look))
+
+    async def main() -> None:
+        ids = [f"r{number}" for number in range(20)]
+        assert await asyncio.gather(*(asyncio.create_task(asked(one)) for one in ids)) == ids
+        assert await answer(pool, job(look)) == "none"
+
+    asyncio.run(main())
+
+
+def test_lines_about_a_failed_or_a_lost_worker_name_the_request(pool: WorkerPool) -> None:
+    stream = io.BytesIO()
+    handler = BackgroundHandler(stream)
+    handler.setFormatter(TextFormatter())
+    log = logging.getLogger("tidesight.serving.workers")
+    log.addHandler(handler)
+
+    async def main() -> None:
+        request_fields.set({"request_id": "the-failing-one"})
+        with pytest.raises(WorkerFailed):
+            await answer(pool, job(lambda _: 1 / 0))
+        request_fields.set({"request_id": "the-hanging-one"})
+        release = threading.Event()
+        hanging = job(lambda _: release.wait(WAIT_S))
+        pool.submit(hanging)
+        while hanging.started_s is None:
+            await asyncio.sleep(0.01)
+        request_fields.set({"request_id": "another"})
+        assert pool.watch(hanging.started_s + LATER_S) == ["hung"]
+        with pytest.raises(WorkerFailed):
+            await hanging.answer
+        release.set()
+
+    asyncio.run(main())
+    handler.flush()
+    log.removeHandler(handler)
+    failed, hung = (line for line in stream.getvalue().decode().splitlines() if " ERROR " in line)
+    assert "worker failed" in failed and failed.endswith("request_id=the-failing-one")
+    assert "hung" in hung and hung.endswith("request_id=the-hanging-one")
 
 
 def test_a_job_past_its_deadline_is_not_begun(pool: WorkerPool) -> None:

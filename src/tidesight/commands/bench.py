@@ -95,7 +95,7 @@ def sender(scenario: "Scenario", driver: str, headers: "list[str] | tuple[str, .
     """
     from tidesight.commands.load_bodies import bodies
     from tidesight.experiments.run import Sender
-    from tidesight.loadtest.connections import usable
+    from tidesight.loadtest.connecting import usable
     from tidesight.loadtest.drivers import driver as driver_named
     from tidesight.workload.scenario import Users
 

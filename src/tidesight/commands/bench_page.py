@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich import box
@@ -18,7 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from tidesight.experiments.plan import Experiment, Turn
     from tidesight.experiments.run import Done, Ended, Tell
-    from tidesight.loadtest.runner import Progress as LoadProgress
+    from tidesight.loadtest.plan import Progress as LoadProgress
 
 _AROUND_S = 6.0  # a fleet's start and end, and two calibrations
 _Figures = list[Mapping[str, Any]]
@@ -70,7 +68,7 @@ def present(experiment: "Experiment", ended: "Ended", folder: Path, as_json: boo
     show(console, experiment, ended)
     if ended.done:
         console.print(f"Recorded in [bold]{escape(str(folder))}[/bold]", highlight=False)
-        print_report(console, report([one.folder for one in ended.done], folder), tables=False)
+        write([one.folder for one in ended.done], folder, console)
 
 
 def show(console: Console, experiment: "Experiment", ended: "Ended") -> None:
@@ -102,28 +100,25 @@ def _doubts(one: "Done") -> Iterator[str]:
         yield f"rows are missing: {one.truncated}"
 
 
-class Report(Protocol):
-    """A report that was written: its page, and what is in it."""
+def write(folders: Sequence[Path], out: Path, console: Console, tables: bool = False) -> Path:
+    """Write the report of runs into a folder, and say where it is.
 
-    page: Path
-    sections: tuple[Any, ...]
+    Args:
+        folders: Of the runs.
+        out: Gets the page.
+        console: To say it on.
+        tables: Whether to print its tables too, in which our figures stand beside those that were published.
+    """
+    from tidesight.commands.report import print_tables
+    from tidesight.experiments.report.write import write_report
 
-
-def report(folders: Sequence[Path], out: Path) -> Report | None:
-    """Write the report of runs into a folder; None where there is nothing to write it with."""
-    if find_spec("tidesight.experiments.report") is None:
-        return None
-    written: Report = import_module("tidesight.experiments.report.write").write_report(folders, out)
-    return written
-
-
-def print_report(console: Console, written: Report | None, tables: bool) -> None:
-    """Where a report is; with its tables, in which ours stand beside what was published, if wanted."""
-    if written is None:
-        return
+    written = write_report(folders, out)
     if tables:
-        import_module("tidesight.commands.report").print_tables(written.sections)
+        print_tables(written.sections)
+    for why in written.unreadable:
+        console.print(f"[red]Not in the report:[/red] {escape(why)}", highlight=False)
     console.print(f"Report: [bold]{escape(str(written.page))}[/bold]", highlight=False)
+    return written.page
 
 
 def as_values(experiment: "Experiment", ended: "Ended", folder: Path) -> dict[str, Any]:

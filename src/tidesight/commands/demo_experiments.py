@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from tidesight.commands.bench import INTERRUPTED, PACKAGES, now, run_shown, sender
 from tidesight.commands.bench_arms import Asked, arms
-from tidesight.commands.bench_page import print_report, report, show
+from tidesight.commands.bench_page import show, write
 from tidesight.errors import TidesightError
 from tidesight.experiments.plan import Experiment
 from tidesight.experiments.shipped import scenario
@@ -70,7 +70,7 @@ def run_studies(console: Console, out: Path, assets: Path) -> int:
             break
     if folders:
         console.print(f"Recorded in [bold]{escape(str(folder))}[/bold]", highlight=False)
-        print_report(console, report(folders, folder), tables=True)
+        write(folders, folder, console, tables=True)
     if ended is not None and ended.error is not None:
         raise TidesightError(ended.error.detail)
     return INTERRUPTED if ended is not None and ended.interrupted else 0

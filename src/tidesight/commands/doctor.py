@@ -100,11 +100,11 @@ def _tuned(settings: ServeSettings, choice: "Choice | None") -> Check:
 
 def _model(settings: ServeSettings, choice: "Choice | None", picture: Path | None) -> Iterator[Check]:
     """The file, engine and plan that an instance would run."""
-    from tidesight.detection.engines import DEFAULT_PLAN
+    from tidesight.detection.engines import with_shape
 
     path = model_path(settings) if choice is None else choice.runs(tuned_folder(), model_path(settings))
     labels = Path(settings.labels) if settings.labels else None
-    plan = DEFAULT_PLAN if choice is None else choice.plan
+    plan = with_shape(None if choice is None else choice.plan, settings.input_shape)
     yield from check_model(path, labels, picture, as_tuned(settings, choice).engine, plan)
 
 

@@ -19,6 +19,7 @@ def evaluate(
     model: Annotated[Path | None, typer.Argument(help="ONNX file. (default: the embedded model)")] = None,
     labels: Annotated[Path | None, typer.Option(help="File with one class name per line.")] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    input_shape: Annotated[str, typer.Option(help="auto, as serve has it, or square.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure AP as COCO does: AP, AP50, AP75, AR and AP per class.
@@ -26,9 +27,10 @@ def evaluate(
     Confidence from 0.01, NMS at IoU 0.5, at most 100 detections per picture. Classes are matched by name.
     """
     from tidesight.detection.detector import Detector
+    from tidesight.detection.engines import with_shape
     from tidesight.training.dataset import read_dataset
 
-    detector = Detector.open(model, engine=engine, labels=labels)
+    detector = Detector.open(model, engine=engine, labels=labels, plan=with_shape(None, input_shape))
     dataset = read_dataset(data, detector.class_names, split="val")
     result = evaluate_with_progress(detector, dataset)
     if as_json:

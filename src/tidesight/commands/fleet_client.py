@@ -10,11 +10,17 @@ from tidesight.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from tidesight.fleet.state import FleetState
 
-_LIMIT_S = 5
+_LIMIT_S = 5.0
 
 
-def ask(fleet: "FleetState", path: str, body: bytes | None = None) -> bytes:
+def ask(fleet: "FleetState", path: str, body: bytes | None = None, limit_s: float = _LIMIT_S) -> bytes:
     """GET, or POST with a body.
+
+    Args:
+        fleet: Which.
+        path: Of its page's address.
+        body: What to post; None asks.
+        limit_s: For the answer.
 
     Raises:
         ConfigError: the fleet refuses.
@@ -22,7 +28,7 @@ def ask(fleet: "FleetState", path: str, body: bytes | None = None) -> bytes:
     """
     headers = {"X-Tidesight-Token": fleet.token, "Content-Type": "application/json"}
     try:
-        with urlopen(Request(fleet.page + path, body, headers), timeout=_LIMIT_S) as answer:  # noqa: S310 - our own http
+        with urlopen(Request(fleet.page + path, body, headers), timeout=limit_s) as answer:  # noqa: S310 - our own http
             told: bytes = answer.read()
     except HTTPError as error:
         with error:

@@ -10,8 +10,8 @@ from tidesight.resources import usable_resources
 
 if TYPE_CHECKING:
     from tidesight.autoscaling.policy import Bounds
-    from tidesight.fleet.fleet import FleetPlan
     from tidesight.fleet.instances import InstanceClass, LaunchPlan
+    from tidesight.fleet.parts import FleetPlan
     from tidesight.platforms.platform import Platform
 
 _LAME_DUCK_S = 0.3  # of the process itself, for requests on their way while the load balancer's list changes
@@ -74,9 +74,8 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
     """
     from tidesight.autoscaling.policy import Autoscaler
     from tidesight.autoscaling.registry import POLICIES
-    from tidesight.fleet.controller import ScalingPlan
-    from tidesight.fleet.fleet import FleetPlan
     from tidesight.fleet.front import FrontSettings
+    from tidesight.fleet.parts import FleetPlan, ScalingPlan
 
     platform = _with_policy(chosen_platform(wishes), wishes)
     bounds = platform.scaling.bounds

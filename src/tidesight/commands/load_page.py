@@ -16,9 +16,9 @@ from tidesight.workload.scenario import Users
 
 if TYPE_CHECKING:
     from tidesight.loadtest.max_rate import MaxRate, Try
+    from tidesight.loadtest.plan import Load, Observer
+    from tidesight.loadtest.plan import Progress as LoadProgress
     from tidesight.loadtest.recorder import LoadResult
-    from tidesight.loadtest.runner import Load, Observer
-    from tidesight.loadtest.runner import Progress as LoadProgress
 
 
 @contextmanager
@@ -83,14 +83,15 @@ def _rows(load: "Load", result: "LoadResult") -> Iterator[tuple[str, str]]:
         yield "other answers", ", ".join(f"{count} x {status}" for status, count in others.items())
     if outcome.failures:
         yield "no answer", ", ".join(f"{count} {word}" for word, count in sorted(outcome.failures.items()))
-    yield "generator", f"{result.cpu_ratio:.0%} of a core, {result.connections} connections opened"
+    opened = f", {result.connections} connections opened" if result.connections else ""
+    yield "generator", f"{result.cpu_ratio:.0%} of a core{opened}"
 
 
 def _latencies(answers: Latencies, lag: Latencies) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("ms", "mean", *(f"p{percent:g}" for percent in PERCENTILES), "max"):
         table.add_column(column, justify="left" if column == "ms" else "right")
-    for name, times in (("latency of 2xx, from due", answers), ("send lag", lag)):
+    for name, times in (("latency of 2xx", answers), ("send lag", lag)):
         table.add_row(name, _ms(times.mean_s), *(_ms(times.percentile_s(p)) for p in PERCENTILES), _ms(times.max_s))
     return table
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tidesight.detection.engines import DEFAULT_PLAN, RunPlan
+from tidesight.detection.engines import RunPlan
 from tidesight.errors import ModelError, TidesightError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Check:
 
 
 def check_model(
-    model: Path | None, labels: Path | None, picture: Path | None, engine: str = "auto", plan: RunPlan = DEFAULT_PLAN
+    model: Path | None, labels: Path | None, picture: Path | None, engine: str = "auto", plan: RunPlan | None = None
 ) -> Iterator[Check]:
     """Load a model, run it on made-up pictures and, when given, on a real one."""
     from tidesight.detection.detector import Detector
@@ -43,7 +43,8 @@ def check_model(
         yield Check("model", "wrong", error.detail)
         return
     info = detector.model
-    size = f"{info.input_width_px}x{info.input_height_px}"
+    cut = "" if detector.plan.margin_px is None else " cut to the picture"
+    size = f"{info.input_width_px}x{info.input_height_px}{cut}"
     yield Check("model", "ok", f"{info.name}: {info.head.name} head, {size}, {len(info.class_names)} classes")
     yield _names(info.class_names, info.metadata, labels)
     yield _self_check(detector)

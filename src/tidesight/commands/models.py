@@ -33,11 +33,13 @@ def _show_embedded(json: bool) -> None:
 
     from tidesight.detection.detector import Detector
 
-    model = Detector.open(engine="onnxruntime").model
+    detector = Detector.open(engine="onnxruntime")
+    model, margin_px = detector.model, detector.plan.margin_px
     facts = {
         "name": model.name,
         "head": model.head.name,
         "input": f"{model.input_width_px}x{model.input_height_px}",
+        "input_shape": "square" if margin_px is None else f"cut to the picture and {margin_px} px",
         "classes": str(len(model.class_names)),
         "bytes": str(model.path.stat().st_size),
         "sha256": model.sha256(),

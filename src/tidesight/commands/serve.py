@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from tidesight.serving.memory import MemoryPlan
     from tidesight.serving.request_record import Tracer
     from tidesight.telemetry import Telemetry
+    from tidesight.tuning.saved import Choice
 
 log = logging.getLogger(__name__)
+_WORDS = {"input_shape": ("auto", "square"), "traces": ("off", "otlp")}
 _SPANS_DRAIN_S = 1.0  # for spans at the end, which matter less than results
 
 
@@ -32,6 +34,7 @@ _HELP = {
     "model": "ONNX file; the embedded model when empty.",
     "labels": "File with one class name per line; the model's own names when empty.",
     "engine": "auto, onnxruntime or openvino.",
+    "input_shape": "auto cuts the input to the picture where that is faster; square pads every picture to a square.",
     "workers": "Worker threads; 0 is one for each usable CPU.",
     "worker_hang_s": "Seconds after which a picture is given up and its worker thread replaced.",
     "max_queue": "Requests that may wait for a worker.",
@@ -52,6 +55,7 @@ _HELP = {
     "log_format": "text, or json: one object per line.",
     "access_log": "Requests with a line in the log: all, errors or off.",
     "traces": "otlp sends OpenTelemetry spans to where the OTEL_* variables say; off sends none.",
+    "instance": "Its name in answers' X-Tidesight-Instance; one made up when empty.",
     "lifeline_fd": "Inherited pipe: the instance is killed when its other end closes; -1 is none.",
 }
 
@@ -84,9 +88,7 @@ def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
     """Build an instance from its settings, with a model that a template has loaded or its own; the exit code."""
     _tie(settings.lifeline_fd)
     _configure_log(settings)
-    tuned = tuned_choice(settings)
-    if tuned is not None:
-        log.info("runs as tuned: %s", tuned.describe())
+    tuned = _tuned(settings)
     settings = as_tuned(settings, tuned)
     plan = memory_plan(settings)
     settings = replace(settings, max_pixels=plan.max_pixels)
@@ -123,6 +125,7 @@ def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
     _log_limits(plan, len(api_keys))
     telemetry = Telemetry()
     instance = Instance(limits, results, telemetry, api_keys)
+    instance.name = settings.instance or instance.name
     instance.recorder = Recorder(settings.access_log)
     server = lifecycle.ServerSettings(
         settings.host, settings.port, settings.lame_duck_s, settings.grace_s, settings.store_drain_s
@@ -141,6 +144,13 @@ def run_instance(settings: ServeSettings, loaded: Loaded | None = None) -> int:
         instance.recorder.close(_SPANS_DRAIN_S)
 
     return lifecycle.run(instance, load, close_results, server)
+
+
+def _tuned(settings: ServeSettings) -> "Choice | None":
+    choice = tuned_choice(settings)
+    if choice is not None:
+        log.info("runs as tuned: %s", choice.describe())
+    return choice
 
 
 def _tie(lifeline_fd: int) -> None:
@@ -212,7 +222,8 @@ def _ready(loaded: Loaded, settings: ServeSettings, telemetry: "Telemetry") -> "
 
 
 def _configure_log(settings: ServeSettings) -> None:
-    for name, known in (("log_level", logs.LEVELS), ("log_format", logs.FORMATS), ("traces", ("off", "otlp"))):
+    words = {"log_level": logs.LEVELS, "log_format": logs.FORMATS, **_WORDS}
+    for name, known in words.items():
         if getattr(settings, name) not in known:
             told = f"{name}: expected {' or '.join(known)}, got {getattr(settings, name)!r}"
             raise ConfigError(told, field=name)

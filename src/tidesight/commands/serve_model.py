@@ -60,16 +60,17 @@ def load_detectors(settings: ServeSettings, tuned: "Choice | None", loaded: Load
     """Load the model, make a detector per worker, and see what a picture takes."""
     if loaded is not None:
         return _taken_over(loaded, settings)
-    from tidesight.detection.engines import DEFAULT_PLAN, fastest_installed, load_engine
+    from tidesight.detection.engines import DEFAULT_PLAN, fastest_installed, load_engine, with_shape
 
     # The engine first: it loads without the interpreter, which imports all the rest meanwhile.
     name = fastest_installed() if settings.engine == "auto" else settings.engine
     threads = settings.workers or usable_resources().threads
-    path, plan = model_path(settings), DEFAULT_PLAN
+    path, plan = model_path(settings), None
     if tuned is not None:
         path = tuned.runs(tuned_folder(), path)
         plan = tuned.plan if threads == tuned.workers else replace(tuned.plan, threads_each=1)
-    engine = load_engine(name, path, threads, plan)
+    plan = with_shape(plan, settings.input_shape)
+    engine = load_engine(name, path, threads, plan or DEFAULT_PLAN)
 
     from tidesight.detection.detector import Detector
     from tidesight.detection.image import ImageLimits, be_quiet_about_bad_pictures

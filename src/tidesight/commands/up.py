@@ -99,7 +99,7 @@ def _run(wishes: Wishes, name: str, record: Path | None, page_port: int, tui: bo
     try:
         plan = fleet_plan(wishes, folder.path, before)
         logs.configure("warning" if tui else "info", "text")
-        for told_otherwise in ("tidesight.fleet.launcher", "tidesight.fleet.controller"):
+        for told_otherwise in ("tidesight.fleet.launcher", "tidesight.fleet.controller", "uvicorn"):
             logging.getLogger(told_otherwise).setLevel(logging.WARNING)  # what changed is told by `fleet.changes`
         return asyncio.run(_fleet(_Run(plan, wishes, folder, record, page_port, tui)))
     finally:
@@ -184,7 +184,7 @@ async def _open_page(run: _Run, fleet: "Fleet", stack: AsyncExitStack) -> str:
             os.getpid(), fleet.url, page, token, run.plan.scaling.platform.name, controller.wanted, controller.pinned
         )
     )
-    return page
+    return f"{page}/#token={token}"  # what is behind # is for the page alone, which may then scale
 
 
 def _greet(run: _Run, fleet: "Fleet", page: str, recording: "Recording") -> None:

@@ -15,9 +15,10 @@ from tidesight.detection.embedded import embedded_model
 from tidesight.detection.engines import DEFAULT_PLAN, Engine, RunPlan, load_engine
 from tidesight.detection.heads import Candidates, Floats, Head, suppress, take_best
 from tidesight.detection.image import DecodedImage, ImageLimits, Pixels, decode_image
-from tidesight.detection.letterbox import InputFormat, Letterbox, Placement
-from tidesight.detection.model import ModelInfo, describe, input_size
-from tidesight.errors import InvalidOption, ModelError
+from tidesight.detection.letterbox import Letterbox, Placement
+from tidesight.detection.model import ModelInfo, describe
+from tidesight.detection.probe import USUAL_MARGIN_PX, output_shapes, see_narrow
+from tidesight.errors import InvalidOption
 
 # Of cameras and screens: 1:1, 4:3, 3:2, 16:9, upright too.
 _USUAL_SHAPES = ((64, 64), (64, 48), (48, 64), (96, 64), (64, 96), (128, 72), (72, 128))
@@ -41,7 +42,12 @@ class DetectOptions:
 
 
 class Detector:
-    """A model ready to detect; belongs to one thread (see `clone`)."""
+    """A model ready to detect; belongs to one thread (see `clone`).
+
+    Attributes:
+        model: What it is.
+        plan: How it is run.
+    """
 
     def __init__(
         self,
@@ -53,7 +59,7 @@ class Detector:
         self.model = model
         self._engine = engine
         self._limits = limits
-        self._plan = plan
+        self.plan = plan
         self._run = engine.runner()
         size = model.input_width_px, model.input_height_px
         self._letterbox = Letterbox(*size, model.head.input_format, model.dtype, plan.margin_px)
@@ -68,7 +74,7 @@ class Detector:
         labels: Path | None = None,
         threads: int = 1,
         limits: ImageLimits = ImageLimits(),
-        plan: RunPlan = DEFAULT_PLAN,
+        plan: RunPlan | None = None,
     ) -> "Detector":
         """Load a model file; see `detection/heads.py` for the kinds that are recognised.
 
@@ -80,7 +86,8 @@ class Detector:
             labels: A file with one class name per line; None takes the model's own names.
             threads: How many detectors (this one and its clones) will run at the same time.
             limits: What a picture may be at most.
-            plan: How to run the model.
+            plan: How to run the model. None cuts the input to the picture where the file leaves its size open and the
+                engine gains by it (see `probe.see_narrow`); `RunPlan()` pads every picture to a square.
 
         Raises:
             ModelError: the file cannot be loaded or is not a supported detector.
@@ -88,7 +95,7 @@ class Detector:
             ConfigError: no such engine, or labels that do not fit.
         """
         path = embedded_model() if model is None else Path(model)
-        return cls.of_engine(load_engine(engine, path, threads, plan), path, labels, limits, plan)
+        return cls.of_engine(load_engine(engine, path, threads, plan or DEFAULT_PLAN), path, labels, limits, plan)
 
     @classmethod
     def of_engine(
@@ -97,12 +104,15 @@ class Detector:
         path: Path,
         labels: Path | None = None,
         limits: ImageLimits = ImageLimits(),
-        plan: RunPlan = DEFAULT_PLAN,
+        plan: RunPlan | None = None,
     ) -> "Detector":
         """A detector on a model file that an engine has loaded; see `open`."""
         cv2.setNumThreads(1)  # its pool follows the host's CPUs, not a quota; work is divided by pictures here
-        shapes = _output_shapes(engine, path, plan)
-        return cls(engine, describe(path, engine.signature, shapes, labels, plan), limits, plan)
+        narrow = see_narrow(engine, path) if plan is None else None
+        if plan is None:
+            plan = RunPlan(margin_px=USUAL_MARGIN_PX) if narrow else DEFAULT_PLAN
+        shapes, size_px = narrow or (output_shapes(engine, path, plan), None)
+        return cls(engine, describe(path, engine.signature, shapes, labels, plan, size_px), limits, plan)
 
     def clone(self, limits: ImageLimits | None = None) -> "Detector":
         """The same detector for another thread; the engine shares what it can.
@@ -110,7 +120,7 @@ class Detector:
         Args:
             limits: What a picture may be at most; None keeps this one's.
         """
-        return Detector(self._engine, self.model, limits or self._limits, self._plan)
+        return Detector(self._engine, self.model, limits or self._limits, self.plan)
 
     def for_threads(self, count: int) -> list["Detector"]:
         """This detector and its clones, one for each of `count` threads (>= 1)."""
@@ -126,7 +136,7 @@ class Detector:
 
         Where the input follows the picture and the engine prepares each size, on one of each usual shape.
         """
-        each = self._plan.margin_px is not None and self._engine.compiles_shapes
+        each = self.plan.margin_px is not None and self._engine.compiles_shapes
         for width_px, height_px in _USUAL_SHAPES if each else _USUAL_SHAPES[:1]:
             self.detect(np.full((height_px, width_px, 3), letterbox.PAD_VALUE, np.uint8))
 
@@ -213,18 +223,3 @@ def _checked(pixels: Pixels) -> DecodedImage:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"expected uint8 pixels (h, w, 3), got {pixels.dtype} {pixels.shape}")
     return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
-
-
-def _output_shapes(engine: Engine, path: Path, plan: RunPlan) -> list[tuple[int, ...]]:
-    """Output shapes for one picture; where the file leaves sizes open, found by running it once."""
-    declared = [tensor.shape for tensor in engine.signature.outputs]
-    static = [tuple(d for d in shape if d is not None) for shape in declared]
-    if all(len(known) == len(shape) for known, shape in zip(static, declared, strict=True)):
-        return static
-    width, height = input_size(path, engine.signature, plan)
-    dtype = engine.signature.inputs[0].dtype
-    probe = Letterbox(width, height, InputFormat(centred=False, rgb=False, scale=1), dtype)
-    try:
-        return [output.shape for output in engine.runner()(probe.tensor)]
-    except Exception as error:  # each library raises its own types
-        raise ModelError(f"{path.name}: fails on a {width}x{height} picture: {error}") from error

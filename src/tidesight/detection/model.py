@@ -71,15 +71,17 @@ def describe(
     output_shapes: list[tuple[int, ...]],
     labels: Path | None,
     plan: RunPlan = DEFAULT_PLAN,
+    seen_px: tuple[int, int] | None = None,
 ) -> ModelInfo:
     """Put together what is known of a model.
 
     Args:
         path: The file.
         signature: What the engine read in it.
-        output_shapes: Shapes of its outputs for one picture of the input's size, all sizes known.
+        output_shapes: Shapes of its outputs for one picture, all sizes known.
         labels: A file with one class name per line, which wins over the model's own; or None.
         plan: How it is run.
+        seen_px: (width, height) of the input for which the outputs have these shapes; None is the model's own.
 
     Raises:
         ModelError: the head is not a supported one.
@@ -87,9 +89,11 @@ def describe(
     """
     width, height = input_size(path, signature, plan)
     task = signature.metadata.get("task", "detect")
-    head = recognise(output_shapes[0], width, height) if len(output_shapes) == 1 and task == "detect" else None
+    seen = seen_px or (width, height)
+    head = recognise(output_shapes[0], *seen) if len(output_shapes) == 1 and task == "detect" else None
     if head is None:
         raise _unknown(path, signature, f"task {task!r}" if task != "detect" else "unknown output")
+    head = head if seen == (width, height) else head.at_size(width, height)
     names = _class_names(path, signature.metadata, head.class_count, labels)
     dtype = signature.inputs[0].dtype
     return ModelInfo(path.stem, path, head, width, height, dtype, names, signature.metadata)

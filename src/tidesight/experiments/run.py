@@ -17,8 +17,8 @@ from tidesight.experiments.noise import task_ms
 from tidesight.experiments.plan import Arm, Experiment, Turn
 from tidesight.loadtest import runner
 from tidesight.loadtest.drivers import Driver
+from tidesight.loadtest.plan import INTERRUPTED, Load, Progress
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.runner import INTERRUPTED, Load, Progress
 from tidesight.loadtest.target import Body, parse_url
 from tidesight.runs.writer import FACTS, RunWriter
 from tidesight.workload.arrivals import Constant

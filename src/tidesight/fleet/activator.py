@@ -15,8 +15,7 @@ from tidesight.fleet.endpoints import Endpoint
 from tidesight.fleet.holding import TOLD, ActivatorReport, Dispatcher, HoldRules, Level, Slot
 
 _BACKLOG = 2048
-_RECEIVE_LIMIT_S = 60.0
-_PROBES = ("/healthz", "/readyz")
+_CLOSING_S = 1.0  # for callers to take what was written last
 
 
 class Activator:
@@ -25,18 +24,24 @@ class Activator:
     Args:
         rules: How long requests are held, and what becomes of those that may not be.
         max_body_bytes: Of one request.
-        when_held: Called when a request begins to wait and none waited before: the moment to start an instance.
+        when_held: Called when a request waits and there is no instance, once: the moment to start one.
+        receive_limit_s: For a request's body to arrive; instances have the same.
 
     It answers `/healthz` itself (200), and `/readyz` (200 if a request would be answered or held, else 503).
     """
 
     def __init__(
-        self, rules: HoldRules, max_body_bytes: int = 24 * 1024 * 1024, when_held: Callable[[], None] | None = None
+        self,
+        rules: HoldRules,
+        max_body_bytes: int = 24 * 1024 * 1024,
+        when_held: Callable[[], None] | None = None,
+        receive_limit_s: float = 10.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._dispatcher: Dispatcher[Request] = Dispatcher(rules)
         self._max_body_bytes = max_body_bytes
         self._when_held = when_held
+        self._receive_limit_s = receive_limit_s
         self._server: asyncio.Server | None = None
         self._callers: set[CallerSide] = set()
         self._links = Links()
@@ -64,32 +69,28 @@ class Activator:
         Raises:
             OSError: it cannot listen there.
         """
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a request is two open files
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)  # 2 a request
         self._server = await self._loop.create_server(lambda: CallerSide(self), host, port, backlog=_BACKLOG)
         return Endpoint(*self._server.sockets[0].getsockname()[:2])
 
     def set_instances(self, endpoints: Iterable[Endpoint]) -> None:
         """Those that are ready: what is held goes to them, now and from now on."""
         self._dispatcher.set_instances(endpoints)
+        if self._dispatcher.waiting:
+            self._poke()
         self._links.keep_only(self._dispatcher.instances)
         self._pump()
 
     def report(self) -> ActivatorReport:
         """What it did until now."""
-        now_s, counts = self._now_s(), self._dispatcher.counts
-        refused = {name[8:]: count for name, count in counts.items() if name.startswith("refused ")}
-        return ActivatorReport(
+        now_s = self._now_s()
+        return ActivatorReport.of(
+            self._dispatcher.counts,
             at_s=now_s,
             held=self._held.value,
             handed_on=self._handed_on.value,
             held_bytes=self._held_bytes,
             oldest_age_s=now_s - next(iter(self._oldest)).arrived_s if self._oldest else 0.0,
-            arrivals=counts["arrived"],
-            answered=counts["answered"],
-            refused=refused,
-            left=counts["left"],
-            retried=counts["retried"],
             held_s=self._held.total(now_s),
             handed_on_s=self._handed_on.total(now_s),
         )
@@ -107,10 +108,13 @@ class Activator:
         for caller in list(self._callers):
             link = caller.request.link if caller.request is not None else None
             caller.drop()
+            self._loop.call_later(_CLOSING_S, caller.abort)
             if link is not None:
                 link.abandon()
         for task in list(self._connecting):
             task.cancel()
+        if self._resume is not None:
+            self._resume.cancel()
         self._links.keep_only(())
         if self._server is not None:
             await self._server.wait_closed()
@@ -130,7 +134,7 @@ class Activator:
 
     def arrived(self, request: Request) -> None:
         """Its head is there: bound the count, and the body by what it says."""
-        if self._is_probe(request):
+        if request.is_probe:
             return
         self._dispatcher.counts["arrived"] += 1
         if request.declared_bytes > self._max_body_bytes:
@@ -141,7 +145,7 @@ class Activator:
             request.refusal = "memory"
         self._held.add(1, self._now_s())
         self._oldest[request] = None
-        request.timer = self._loop.call_later(_RECEIVE_LIMIT_S, self._refuse, request, "slow", 408)
+        request.timer = self._loop.call_later(self._receive_limit_s, self._refuse, request, "slow", 408)
 
     def grew(self, request: Request, size_bytes: int) -> None:
         """More of its body is there."""
@@ -154,17 +158,17 @@ class Activator:
 
     def completed(self, request: Request) -> None:
         """It is there in full: hand it on, hold it, or refuse it."""
-        if self._is_probe(request):
-            serves = request.target == "/healthz" or self._dispatcher.instances or self.rules.limit_s > 0
+        if request.is_probe:
+            serves = request.target == b"/healthz" or self._dispatcher.instances or self.rules.limit_s > 0
             request.asker.probe(200 if serves else 503)
             return
-        self._end_timer(request)
+        request.end_timer()
         if request.refusal:
             self._refuse(request, request.refusal, 413 if request.refusal == "too_large" else self.rules.status)
             return
         request.waits, request.waits_since_s = True, self._now_s()
-        if not self._dispatcher.waiting and self._when_held is not None and not self._dispatcher.instances:
-            self._loop.call_soon(self._when_held)
+        if not self._dispatcher.waiting:
+            self._poke()
         self._dispatcher.wait(request)
         self._pump()
         self._bound_wait(request)
@@ -172,7 +176,7 @@ class Activator:
     def left(self, request: Request) -> None:
         """Its caller left: its place is free, and its instance sees it."""
         request.gone = True
-        if self._is_probe(request):
+        if request.is_probe:
             return
         self._dispatcher.counts["left"] += 1
         if request.link is not None:
@@ -180,8 +184,9 @@ class Activator:
         elif request in self._oldest:
             self._forget(request)
 
-    def _is_probe(self, request: Request) -> bool:
-        return request.target in _PROBES and request.method in (b"GET", b"HEAD")
+    def _poke(self) -> None:
+        if self._when_held is not None and not self._dispatcher.instances:
+            self._loop.call_soon(self._when_held)
 
     def _bound_wait(self, request: Request) -> None:
         """Refuse a request that waits when its time is over: the platform's, or its caller's."""
@@ -202,11 +207,12 @@ class Activator:
     def _refuse(self, request: Request, reason: str, status: int) -> None:
         self._forget(request)
         self._dispatcher.counts[f"refused {reason}"] += 1
-        request.asker.refuse(status, TOLD[reason], self.rules.retry_after_s, last=self._stopping or reason == "slow")
+        last = self._stopping or reason == "slow" or request.expects
+        request.asker.refuse(status, TOLD[reason], self.rules.retry_after_s, last=last)
 
     def _forget(self, request: Request) -> None:
         """It is not held any more, nor any of its bytes."""
-        self._end_timer(request)
+        request.end_timer()
         self._dispatcher.forget(request)
         self._unhold(request)
         self._release_body(request)
@@ -219,13 +225,7 @@ class Activator:
 
     def _release_body(self, request: Request) -> None:
         self._held_bytes -= request.size_bytes
-        request.size_bytes = 0
-        request.body = []
-
-    def _end_timer(self, request: Request) -> None:
-        if request.timer is not None:
-            request.timer.cancel()
-            request.timer = None
+        request.body = bytearray()
 
     def _pump(self) -> None:
         """Hand on whatever can be."""
@@ -239,7 +239,7 @@ class Activator:
             self._resume = self._loop.call_at(resumes_s, self._pump)
 
     def _hand_on(self, request: Request, slot: Slot) -> None:
-        self._end_timer(request)
+        request.end_timer()
         self._unhold(request)
         self._handed_on.add(1, self._now_s())
         link = self._links.idle(slot.endpoint)

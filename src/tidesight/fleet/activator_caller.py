@@ -5,11 +5,12 @@ import json
 import math
 import re
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
 from tidesight.fleet.activator_link import InstanceSide
+from tidesight.fleet.envoy_types import NOT_AGAIN
 
 _TOLD, _ASKED = b"x-envoy-expected-rq-timeout-ms", b"x-request-timeout-ms"
 _MILLISECONDS = re.compile(rb"0*[1-9][0-9]{0,8}")
@@ -19,6 +20,7 @@ _NOT_PASSED_ON = {
     b"content-length", b"expect", _TOLD,
 }  # fmt: skip
 _MAX_HEAD_BYTES = 64 * 1024
+_PROBES = (b"/healthz", b"/readyz")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -29,8 +31,8 @@ class Request:
         asker: The connection it came on.
         arrived_s: When its head was there.
         expires_s: When its caller gives up; None when it does not say.
-        body: Its pieces.
-        size_bytes: Of the body.
+        body: What came of it.
+        is_probe: It asks whether we are there, and has no body.
         waits_since_s: When it was there in full.
         link: The connection to the instance that has it.
         waits: It is there in full, and with no instance.
@@ -45,8 +47,7 @@ class Request:
         self._target = target
         self._headers = caller.headers
         self.arrived_s = self.waits_since_s = arrived_s
-        self.body: list[bytes] = []
-        self.size_bytes = 0
+        self.body = bytearray()  # not its pieces, each of which can be a byte and cost fifty
         self.link: InstanceSide | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.refusal = ""
@@ -57,24 +58,39 @@ class Request:
         self.expires_s = arrived_s + int(told) / 1000 if _MILLISECONDS.fullmatch(told) else None
         length = found.get(b"content-length", b"0")
         self.declared_bytes = int(length) if length.isdigit() else 0
+        bodiless = not self.declared_bytes and b"transfer-encoding" not in found
+        self.is_probe = bodiless and method in (b"GET", b"HEAD") and target in _PROBES
         self.expects = found.get(b"expect", b"").lower() == b"100-continue"
 
     @property
-    def target(self) -> str:
+    def target(self) -> bytes:
         """Path and query."""
-        return self._target.decode("latin-1")
+        return self._target
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the body, so far."""
+        return len(self.body)
+
+    def end_timer(self) -> None:
+        """What it waited for has come, or is no longer waited for."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def write_to(self, transport: asyncio.WriteTransport, now_s: float) -> None:
         """Send it, with what is left of its deadline."""
         lines = [self.method + b" " + self._target + b" HTTP/1.1"]
-        lines += [name + b": " + value for name, value in self._headers if name not in _NOT_PASSED_ON]
+        listed = b",".join(value for name, value in self._headers if name == b"connection").lower().split(b",")
+        dropped = _NOT_PASSED_ON.union(name.strip() for name in listed)
+        lines += [name + b": " + value for name, value in self._headers if name not in dropped]
         if self.expires_s is not None:
             lines.append(b"%b: %d" % (_TOLD, max(1, round((self.expires_s - now_s) * 1000))))
         elif self._told:
             lines.append(_TOLD + b": " + self._told)  # malformed, which is for the instance to say
         if self.size_bytes or self.method not in (b"GET", b"HEAD"):
             lines.append(b"content-length: %d" % self.size_bytes)
-        transport.writelines([b"\r\n".join([*lines, b"", b""]), *self.body])
+        transport.writelines([b"\r\n".join([*lines, b"", b""]), self.body])
 
 
 class Desk(Protocol):
@@ -126,8 +142,7 @@ class CallerSide(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does all that it asks, and is none
         self._desk.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -144,7 +159,11 @@ class CallerSide(asyncio.Protocol):
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:  # answered without one; what follows may be another protocol
+            self._last = True
+            if self.request is None:
+                self.finish()
+        except httptools.HttpParserError:
             self._misunderstood()
         if self.request is None and not self._last and self._head_bytes > _MAX_HEAD_BYTES:
             self.refuse(431, f"the request's head is larger than {_MAX_HEAD_BYTES} bytes", last=True)
@@ -169,16 +188,20 @@ class CallerSide(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header."""
-        self.headers.append((name.lower(), value))
+        """A header; a trailer is none (RFC 9110, 6.5.1), and is dropped."""
+        if self.request is None:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         self.request = Request(self, self._parser.get_method(), self._target, self._loop.time())
         self._last = self._last or not self._parser.should_keep_alive()
         self._desk.arrived(self.request)
-        if self.request.expects and not self.request.refusal:
-            self._write(_CONTINUE)
+        if self.request.expects:
+            if self.request.refusal:
+                self._desk.completed(self.request)  # its caller waits for our word; the body may or may not follow
+            else:
+                self._write(_CONTINUE)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body; of a request that will be refused it is dropped."""
@@ -186,8 +209,7 @@ class CallerSide(asyncio.Protocol):
         if request is not None and not request.refusal:
             self._desk.grew(request, len(data))
             if not request.refusal:
-                request.body.append(data)
-                request.size_bytes += len(data)
+                request.body += data
 
     def on_message_complete(self) -> None:
         """The request is there in full."""
@@ -201,7 +223,8 @@ class CallerSide(asyncio.Protocol):
         phrase = HTTPStatus(status).phrase
         body = json.dumps({"title": phrase, "status": status, "detail": detail}).encode()
         self._last = self._last or last
-        head = [f"HTTP/1.1 {status} {phrase}", "content-type: application/problem+json"]
+        # Envoy tries a 503 again, and would so have held a request three times as long as the platform's rule says.
+        head = [f"HTTP/1.1 {status} {phrase}", "content-type: application/problem+json", f"{NOT_AGAIN}: true"]
         head += [f"content-length: {len(body)}"] + (["connection: close"] if self._last else [])
         if retry_after_s is not None and status in (429, 503):
             head.append(f"retry-after: {max(1, math.ceil(retry_after_s))}")
@@ -230,6 +253,11 @@ class CallerSide(asyncio.Protocol):
         self.request = None
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection, whatever was not taken yet."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         """The caller does not take its answer: do not take more of it from the instance."""

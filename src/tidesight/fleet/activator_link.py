@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -67,8 +67,7 @@ class InstanceSide(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does all that it asks, and is none
 
     @property
     def usable(self) -> bool:
@@ -191,6 +190,8 @@ class Links:
         link = InstanceSide(endpoint, self._lost)
         async with asyncio.timeout(_CONNECT_LIMIT_S):
             await self._loop.create_connection(lambda: link, endpoint.host, endpoint.port)
+        if not link.usable:  # taken by the kernel, and lost before anybody looked
+            raise ConnectionResetError(f"{endpoint} closed the connection at once")
         return link
 
     def put_aside(self, link: InstanceSide) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 _CONTROLLERS = ("cpu", "memory")
 _V1 = ("cpu", "cpuacct", "memory")
-_OWN_LEAF = "tidesight-controller"
+_OWN_LEAF = "controller.tidesight"  # not as fleets' groups begin, which are cleared when nobody locks them
 
 
 class NotUsable(Exception):

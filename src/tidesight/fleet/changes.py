@@ -41,9 +41,9 @@ def _pinned(before: Snapshot | None, after: Snapshot) -> Iterator[str]:
     pinned = before.pinned if before else None
     if after.pinned != pinned:
         if after.pinned is None:
-            yield f"handed back to the policy {after.policy}"
+            yield "handed back to the policy"
         else:
-            yield f"pinned to {counted(after.pinned, 'instance')} by hand; the policy {after.policy} is overruled"
+            yield f"pinned to {counted(after.pinned, 'instance')} by hand; the policy is overruled"
 
 
 def _instances(before: Snapshot | None, after: Snapshot) -> Iterator[str]:

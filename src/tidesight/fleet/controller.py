@@ -1,7 +1,7 @@
 """Keeps as many instances as are wanted: starts, retires and replaces them, and lets a scaling rule set the count.
 
     tick:       observe -> decide -> resize             `autoscaling.control.tick`, whenever the platform's rule says
-    reconcile:  wanted and actual -> start or retire     after each resize, each crash, each end
+    reconcile:  wanted and actual -> start or retire     after each resize, each crash, each end, each second
 
 Whoever leaves gets no more requests before it is told to end: see `routing.py`.
 """
@@ -17,59 +17,16 @@ from typing import Any
 from tidesight.autoscaling import observation
 from tidesight.autoscaling.control import tick
 from tidesight.autoscaling.observation import Observation
-from tidesight.autoscaling.policy import Autoscaler, Bounds, Decision
-from tidesight.errors import ConfigError
-from tidesight.fleet.activator import Activator
+from tidesight.autoscaling.policy import Decision
+from tidesight.errors import ConfigError, Unavailable
 from tidesight.fleet.crashes import BackOff
 from tidesight.fleet.endpoints import Endpoint
 from tidesight.fleet.instances import Instance, State
-from tidesight.fleet.launcher import Launcher
-from tidesight.fleet.ledger import Ledger
-from tidesight.fleet.routing import Routing
-from tidesight.fleet.scrape import Scraper
-from tidesight.platforms.platform import Platform
+from tidesight.fleet.observing import seen
+from tidesight.fleet.parts import Parts, ScalingPlan
 
 log = logging.getLogger(__name__)
 _HUNG_AFTER = 10  # looks in a row without an answer
-_PHASES: dict[State, observation.Phase] = {State.STOPPED: "Succeeded", State.CRASHED: "Failed"}
-
-
-@dataclass(frozen=True)
-class ScalingPlan:
-    """By what rule, and within which bounds.
-
-    Attributes:
-        platform: Its start-up, drain and queueing hold whatever the rule is.
-        autoscaler: The rule.
-        bounds: Of a count that is set by hand too.
-        delays: Whether instances also wait for what the platform does before their process starts.
-        seed: Of these delays.
-    """
-
-    platform: Platform
-    autoscaler: Autoscaler
-    bounds: Bounds
-    delays: bool = False
-    seed: int = 1
-
-
-@dataclass
-class Parts:
-    """What a controller acts on; all have been opened.
-
-    Attributes:
-        launcher: Starts and stops instances.
-        activator: Holds requests.
-        routing: Sends requests to instances.
-        scraper: Reads instances.
-        ledger: Counts what they cost.
-    """
-
-    launcher: Launcher
-    activator: Activator
-    routing: Routing
-    scraper: Scraper
-    ledger: Ledger
 
 
 @dataclass(eq=False)
@@ -96,6 +53,7 @@ class Controller:
     _leaving: set[Instance] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _on_demand: bool = False
+    _extra: int = 0
     _closing: bool = False
 
     def __post_init__(self) -> None:
@@ -161,6 +119,29 @@ class Controller:
             self.back_off.forget()
             self.resize(count)
 
+    async def replace_all(self) -> int:
+        """Replace every instance, one after another, each only once another one is ready; how many it were.
+
+        Raises:
+            Unavailable: a new one does not become ready; the others stay as they are.
+        """
+        replaced = 0
+        for old in self.staying():
+            self._extra = 1
+            try:
+                self.reconcile()
+                new = max(self.staying(), key=lambda one: one.history[0].at_s)
+                if await new.until(State.READY) is not State.READY:
+                    raise Unavailable(f"{new.id}, which was to replace {old.id}, did not become ready: {new.reason}")
+                await self.parts.routing.publish(self.ready)
+            finally:
+                self._extra = 0
+            if old in self.staying():
+                self._leaving.add(old)
+                await self._see_off(old, "it is replaced")
+            replaced += 1
+        return replaced
+
     def changed(self, instance: Instance) -> None:
         """An instance entered a state; the launcher's `on_change`."""
         if instance.state is State.READY and instance.start_s is not None:
@@ -206,9 +187,10 @@ class Controller:
         if self._closing:
             return
         staying, waiting = self.staying(), self.back_off.waiting(time.monotonic())
-        for _ in range(self.wanted - len(staying) - len(waiting)):
+        wanted = self.wanted + self._extra
+        for _ in range(wanted - len(staying) - len(waiting)):
             self._start(avoid=waiting.keys())
-        surplus = len(staying) - self.wanted
+        surplus = len(staying) - wanted
         for instance in sorted(staying, key=self._cheapest_first)[: max(0, surplus)]:
             self._retire(instance, "fewer are wanted")
 
@@ -245,30 +227,8 @@ class Controller:
         return instance.state is State.READY, inside, -instance.history[0].at_s
 
     def _seen(self, one: Instance) -> observation.Instance:
-        meter = self.parts.scraper.meters.get(one)
-        rates, latest = (None, None) if meter is None else (meter.since_observed(), meter.latest)
-        gets = self.parts.launcher.plan.instance_class
-        usage = {}
-        if rates is not None and rates.cpu is not None:
-            usage["cpu"] = round(rates.cpu * 1000)
-        if latest is not None and latest.memory_bytes is not None:
-            usage["memory"] = latest.memory_bytes * 1000
-        ready_s = next((entry.at_s for entry in one.history if entry.state is State.READY), None)
-        running: observation.Phase = "Pending" if one.pid is None else "Running"
-        return observation.Instance(
-            name=one.id,
-            phase=_PHASES.get(one.state, running),
-            ready=one.state is State.READY,
-            started_s=one.history[0].at_s,
-            ready_changed_s=ready_s,
-            deleting=one.state is State.DRAINING or one in self._leaving,
-            usage_milli=usage,
-            request_milli={"cpu": round(gets.cpu * 1000), "memory": gets.memory_bytes * 1000},
-            concurrency=None if rates is None else rates.concurrency,
-            requests_per_s=None if rates is None else rates.answered_per_s,
-            sampled_s=None if latest is None else latest.at_s,
-            sample_window_s=0.0 if rates is None else rates.window_s,
-        )
+        meter, gets = self.parts.scraper.meters.get(one), self.parts.launcher.plan.instance_class
+        return seen(one, meter, gets, one in self._leaving)
 
     def _publish(self) -> None:
         self._spawn(self.parts.routing.publish(self.ready))

@@ -8,7 +8,7 @@ Deadlines: with a caller's own (`x-request-timeout-ms`, or `x-envoy-expected-rq-
 tells the instance what is left of it. Without one the instance's default holds, and `timeout_s` is the last resort.
 
 Retried are requests that no instance has begun: a connection that was refused or lost before the request left, and
-answers of 503. Never 429, which says when to come back, nor what may have been worked on. The second try goes to
+an instance's 503. Never 429, which says when to come back, nor what may have been worked on. The second try goes to
 another instance, the third to the activator.
 """
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tidesight.fleet.envoy_types import FLEET, FRONT, extension, seconds, typed
+from tidesight.fleet.envoy_types import FLEET, FRONT, NOT_AGAIN, extension, seconds, typed
 from tidesight.fleet.front import FrontFiles, FrontSettings
 
 _IDLE = "620s"  # as instances, for load balancers in front
@@ -85,6 +85,8 @@ def _http(settings: FrontSettings, files: FrontFiles) -> dict[str, Any]:
         "request_headers_timeout": _HEAD_TIMEOUT,
         "stream_idle_timeout": _STREAM_IDLE,
         "common_http_protocol_options": {"idle_timeout": _IDLE},
+        # As instances do; ApacheBench speaks it. A request without a host is one for us.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "localhost"},
         "drain_timeout": "1s",
     }
 
@@ -98,6 +100,7 @@ def _virtual_host(settings: FrontSettings) -> dict[str, Any]:
         "name": FRONT,
         "domains": ["*"],
         "include_request_attempt_count": False,
+        "response_headers_to_remove": [NOT_AGAIN],
         "routes": [
             {
                 "match": {"prefix": "/", "headers": [too_large]},

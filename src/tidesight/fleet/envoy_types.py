@@ -3,6 +3,8 @@
 from typing import Any
 
 FRONT, FLEET, INSTANCES, ACTIVATOR = "front", "fleet", "instances", "activator"
+NOT_AGAIN = "x-envoy-ratelimited"
+"""By this header the activator tells Envoy that its 503 is not to be tried again; callers never see it."""
 _TYPES = "type.googleapis.com/envoy."
 
 

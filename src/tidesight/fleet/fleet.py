@@ -14,19 +14,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tidesight.autoscaling.observation import Observation
 from tidesight.autoscaling.policy import Decision
-from tidesight.errors import TidesightError
+from tidesight.errors import ConfigError, TidesightError
 from tidesight.fleet.activator import Activator
-from tidesight.fleet.controller import Controller, Parts, ScalingPlan
+from tidesight.fleet.controller import Controller
 from tidesight.fleet.envoy import Envoy
-from tidesight.fleet.front import FrontSettings
 from tidesight.fleet.holding import HoldRules
-from tidesight.fleet.instances import Instance, LaunchPlan
+from tidesight.fleet.instances import Instance
 from tidesight.fleet.launcher import Launcher
 from tidesight.fleet.ledger import Ledger
+from tidesight.fleet.parts import FleetPlan, Parts
 from tidesight.fleet.recording import Recording
 from tidesight.fleet.routing import Routing
 from tidesight.fleet.scrape import Scraper
@@ -41,27 +41,6 @@ _LEAST_TICK_S = 0.05  # between two ticks, however many requests ask for an inst
 _HISTORY = 600
 _GUESSED_START_S = 1.0
 _ACCESS_LOG_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class FleetPlan:
-    """All of a fleet.
-
-    Attributes:
-        scaling: By what rule.
-        policy: The rule's name, for people.
-        launch: How instances are started.
-        front: How Envoy listens.
-        wanted: Instances to begin with.
-        pinned: A count set by hand before, or None.
-    """
-
-    scaling: ScalingPlan
-    policy: str
-    launch: LaunchPlan
-    front: FrontSettings
-    wanted: int
-    pinned: int | None = None
 
 
 class Fleet:
@@ -102,6 +81,7 @@ class Fleet:
         self._recording = recording
         self._when_sampled = when_sampled
         self._started_s = time.monotonic()
+        self._replacing = False
         self._demand = asyncio.Event()
         self._sampled = asyncio.Event()
         self._ended: deque[Instance] = deque(maxlen=8)
@@ -182,6 +162,21 @@ class Fleet:
         """
         self.controller.pin(count)
         self._folder.note(self.controller.wanted, self.controller.pinned)
+
+    async def replace_all(self) -> int:
+        """Replace every instance, one after another, each once another one is ready; how many it were.
+
+        Raises:
+            ConfigError: that is under way already.
+            Unavailable: a new one does not become ready; the others stay as they are.
+        """
+        if self._replacing:
+            raise ConfigError("the instances are being replaced already", field="replace")
+        self._replacing = True
+        try:
+            return await self.controller.replace_all()
+        finally:
+            self._replacing = False
 
     # Looking and ticking.
 

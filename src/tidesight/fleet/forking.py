@@ -130,8 +130,9 @@ class Forker:
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):  # a full disk: else a fork would go on as a second template
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)  # not through what the template would do at its end
 
     def _report_end(self, pidfd: int) -> None:

@@ -7,7 +7,7 @@ is answered by the platform's own rule. Time is an argument.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tidesight.errors import ConfigError
 from tidesight.fleet.endpoints import Endpoint
@@ -130,6 +130,13 @@ class ActivatorReport:
     retried: int
     held_s: float
     handed_on_s: float
+
+    @classmethod
+    def of(cls, counts: Counter[str], **present: Any) -> "ActivatorReport":
+        """From a dispatcher's counts, and what is so at present."""
+        refused = {name[8:]: count for name, count in counts.items() if name.startswith("refused ")}
+        past = {name: counts[name] for name in ("answered", "left", "retried")}
+        return cls(arrivals=counts["arrived"], refused=refused, **past, **present)
 
     def mean_held(self, since: "ActivatorReport") -> float:
         """Requests held, on average since an earlier report."""

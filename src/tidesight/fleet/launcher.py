@@ -118,7 +118,9 @@ class Launcher:
         Raises:
             CannotStart: in no way.
         """
-        settings = {"spool": str(self.plan.spool / f"slot-{instance.slot}")} if self.plan.spool else {}
+        settings = {"instance": instance.id}
+        if self.plan.spool:
+            settings["spool"] = str(self.plan.spool / f"slot-{instance.slot}")
         order = Order(instance.group.entrances, output.stdout_fd, output.stderr_fd, settings)
         refusals = []
         for starter in self._starters:

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ _FORK_LIMIT_S = 1.0
 _FIRST_LOAD_LIMIT_S = 5.0
 _CODE_LIMIT_S = 1.0
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
+_STEADY_S = 10.0  # after so long, an end is a new misfortune and not the last one again
 # Libraries that would start threads as they are imported: NumPy's OpenBLAS, and ONNX Runtime's telemetry.
 _SINGLE = 'OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 ORT_DISABLE_TELEMETRY=1 exec "$@"'
 
@@ -113,16 +115,20 @@ class Template:
     async def _keep(self) -> None:
         pause_s = _PAUSE_S
         while self.usable:
+            began_s = time.monotonic()
             try:
                 code = await self._run_once()
             except (CannotStart, OSError) as error:
                 self.reason = str(error)
             else:
                 self.reason = self.reason if not self.usable else f"the template ended with {code}; see {self._log}"
-                pause_s = _PAUSE_S if self.ready else pause_s * 2
+            steady = self.ready and time.monotonic() - began_s > _STEADY_S
             self.ready = False
             self._settled.set()
-            await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
+            if steady:
+                pause_s = _PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _run_once(self) -> int | None:
         """Start it, listen to it until it ends; its exit code."""

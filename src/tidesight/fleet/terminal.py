@@ -38,7 +38,7 @@ class Watched(Protocol):
 
 async def watch(fleet: Watched, console: Console) -> None:
     """Show a fleet until cancelled; what it looked like in the end stays on the terminal."""
-    with Live(fleet_view(fleet.snapshot()), console=console, auto_refresh=False) as live:
+    with Live(_fitting(fleet.snapshot(), console), console=console, auto_refresh=False) as live:
         while True:
             await fleet.changed()
             live.update(_fitting(fleet.snapshot(), console), refresh=True)
@@ -64,7 +64,7 @@ def fleet_view(snapshot: Snapshot, most_instances: int = 50, most_decisions: int
 def _title(snapshot: Snapshot) -> Text:
     text = Text(overflow="fold")
     text.append(snapshot.platform, "bold")
-    text.append(f" with policy {snapshot.policy}, instances of {snapshot.instance_class}, at ")
+    text.append(f", instances of {snapshot.instance_class}, policy: {snapshot.policy}, at ")
     text.append(snapshot.url, "bold")
     text.append(f", for {duration(snapshot.at_s)}\n")
     text.append(snapshot.enforced, "dim")
@@ -97,7 +97,7 @@ def _traffic(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
     oldest = f", the first for {duration(front.held_oldest_s)}" if front.held else ""
     path = _PATHS.get(front.path, front.path)
     yield "held", f"{front.held:,}", f"of {counted(front.active, 'request')} inside{oldest}; they go {path}"
-    answered = ", ".join(f"{kind} {number:,}" for kind, number in sorted(front.answered.items()))
+    answered = ", ".join(f"{kind} {number:,}" for kind, number in sorted(front.answered.items()) if number) or "none"
     more = f"; {front.retries:,} tried again" if front.retries else ""
     more += f"; Envoy restarted {counted(front.restarts, 'time')}" if front.restarts else ""
     yield "answered", f"{sum(front.answered.values()):,}", f"{answered}{more}"
@@ -119,7 +119,7 @@ class _Instances:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         wide = options.max_width >= _WIDE
-        columns = _COLUMNS if wide else [column for column in _COLUMNS if column not in _ONLY_WIDE]
+        columns = [name for name in _COLUMNS if options.max_width >= _NEEDS.get(name, 0)]
         table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
         table.add_column("state", no_wrap=True)
         table.add_column("instance", no_wrap=True, overflow="ellipsis")
@@ -144,7 +144,7 @@ def _start(one: InstanceView) -> str:
 
 
 _WIDE = 110
-_ONLY_WIDE = ("queued", "answers/s")
+_NEEDS = {"queued": _WIDE, "answers/s": _WIDE, "inside": 70, "start-up": 80}  # of characters across
 _COLUMNS: dict[str, Callable[[InstanceView], str]] = {
     "for": lambda one: duration(one.since_s),
     "CPU": lambda one: count(one.cpu),

@@ -1,11 +1,9 @@
 """An HTTP/1.1 client for one target and many requests: bounded keep-alive connections, failures by class.
 
-Why it is not a general client: docs/decisions/0005-load-generator-client.md.
+Why it is not a general client: docs/decisions/0006-load-generator-client.md.
 """
 
 import asyncio
-import errno
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -13,13 +11,12 @@ from time import monotonic
 
 import httptools
 
-from tidesight.errors import TidesightError
+from tidesight.loadtest.connecting import failure_of
 from tidesight.loadtest.target import Prepared, Target
 from tidesight.workload.outcome import Failure
 
 INSTANCE_HEADER = b"x-tidesight-instance"
 """The answer's header that names the instance which gave it."""
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 _SWITCHING_PROTOCOLS = 101
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -133,7 +130,7 @@ class Pool:
                     lambda: _Connection(self), target.host, target.port, ssl=target.tls, server_hostname=name
                 )
         except (OSError, UnicodeError) as error:
-            self._connecting.discard(asyncio.current_task())  # type: ignore[arg-type]  # it runs in a task
+            self._connecting.discard(asyncio.current_task())
             exchange.fail(failure_of(error))
             self._serve_waiting()
             return
@@ -265,43 +262,3 @@ class _Connection(asyncio.Protocol):
     def _release_if_free(self) -> None:
         if self._exchange is None and not self._sending and not self._transport.is_closing():
             self._pool.release(self)
-
-
-def failure_of(error: Exception) -> Failure:
-    """The class of an error that kept a connection from being made."""
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return Failure.DNS
-    if isinstance(error, ssl.SSLError):
-        return Failure.TLS
-    if isinstance(error, ConnectionRefusedError):
-        return Failure.REFUSED
-    if isinstance(error, ConnectionError):
-        return Failure.RESET
-    if isinstance(error, TimeoutError):
-        return Failure.TIMEOUT
-    return Failure.EXHAUSTED if isinstance(error, OSError) and error.errno in _EXHAUSTED else Failure.UNREACHABLE
-
-
-_ADVICE = {
-    Failure.REFUSED: "nothing listens there; start the server, or correct the port",
-    Failure.DNS: "no such host name",
-    Failure.TLS: "its certificate is not trusted; --cacert FILE names one that is, --insecure trusts any",
-    Failure.TIMEOUT: "no answer to the attempt to connect",
-}
-
-
-async def check_reachable(target: Target, timeout_s: float) -> None:
-    """Open and close one connection, so that a run does not begin in vain.
-
-    Raises:
-        TidesightError: it cannot be opened; says why and what to do.
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            name = target.host if target.tls else None
-            _, writer = await asyncio.open_connection(target.host, target.port, ssl=target.tls, server_hostname=name)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
-        advice = _ADVICE.get(failure_of(error), "see that this machine can reach it")
-        raise TidesightError(f"cannot connect to {target.url}: {reason or 'timed out'}: {advice}") from None
-    writer.transport.abort()

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tidesight.errors import ConfigError
+from tidesight.loadtest.plan import Load, Observer
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.runner import Load, Observer
 from tidesight.runs.writer import RunWriter
 
 # name: module with a class `Driver`. People look for "aiohttp": it names our own, and a run records which it was.

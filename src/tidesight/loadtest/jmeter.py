@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from tidesight.errors import ConfigError, MissingExtra
 from tidesight.loadtest.jmeter_plan import BODIES, RESULTS, bodies_csv, jmx
+from tidesight.loadtest.plan import Load, Observer
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.runner import Load, Observer
 from tidesight.loadtest.tool import Tool, run_tool, write_bodies
 from tidesight.runs.rows import RequestRow
 from tidesight.runs.writer import RunWriter
@@ -64,6 +64,7 @@ def _row(cells: Mapping[str, str]) -> RequestRow | None:
     status = int(code) if code.isdecimal() else None
     words = f"{code} {cells.get('responseMessage', '')}"
     error = None if status else next((f for name, f in _FAILURES.items() if name in words), Failure.RESET)
+    # JMeter counts the headers among the bytes.
     return RequestRow(
         start_s, start_s, end_s, status, int(cells.get("sentBytes") or 0), int(cells.get("bytes") or 0), None, error
     )

@@ -1,9 +1,10 @@
 """A load as a JMeter 5 test plan (.jmx)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from xml.etree import ElementTree
 
-from tidesight.loadtest.runner import Load
+from tidesight.loadtest.plan import Load
 from tidesight.loadtest.target import Target
 from tidesight.workload.arrivals import RateCurve, Spacing
 from tidesight.workload.scenario import Users
@@ -36,7 +37,8 @@ def jmx(load: Load, connect_s: float = 5.0) -> bytes:
         _tree(sampler_tree, timer)
     _tree(plan_tree, _collector())
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    whole: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return whole
 
 
 def schedule(curve: RateCurve, spacing: Spacing, wait_s: float) -> str:
@@ -49,7 +51,7 @@ def schedule(curve: RateCurve, spacing: Spacing, wait_s: float) -> str:
     """
     arrivals = "random_arrivals" if spacing == "poisson" else "even_arrivals"
     words = []
-    for (start_s, a), (end_s, b) in zip(curve.points, curve.points[1:], strict=False):
+    for (start_s, a), (end_s, b) in pairwise(curve.points):
         if end_s > start_s:
             milliseconds = round(1000 * (end_s - start_s))
             words += [f"rate({a:.6f}/sec) {arrivals}({milliseconds} ms) rate({b:.6f}/sec)"]
@@ -60,14 +62,10 @@ def _open(load: Load) -> _Element:
     assert not isinstance(load.pattern, Users)
     package = "org.apache.jmeter.threads.openmodel"
     group = _element("OpenModelThreadGroup", f"{package}.gui.OpenModelThreadGroupGui", "arrivals", package)
-    controller = ElementTree.SubElement(
-        group,
-        "elementProp",
-        name="ThreadGroup.main_controller",
-        elementType=f"{package}.OpenModelThreadGroupController",
+    controller = f"{package}.OpenModelThreadGroupController"
+    ElementTree.SubElement(
+        group, "elementProp", name="ThreadGroup.main_controller", elementType=controller, testclass=controller
     )
-    controller.attrib |= {"guiclass": "x", "testclass": f"{package}.OpenModelThreadGroupController"}
-    del controller.attrib["guiclass"]
     _prop(group, "ThreadGroup.on_sample_error", "continue")
     words = schedule(load.pattern.curve(load.duration_s), load.pattern.spacing, load.timeout_s)
     _prop(group, "OpenModelThreadGroup.schedule", words)

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from tidesight.errors import MissingExtra
+from tidesight.loadtest.plan import Load, Observer
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.runner import Load, Observer
 from tidesight.loadtest.tool import Tool, run_tool, write_bodies
 from tidesight.runs.rows import RequestRow
 from tidesight.runs.writer import RunWriter
@@ -66,6 +66,7 @@ class Driver:
                 {"file": name, "content_type": body.content_type}
                 for name, body in zip(write_bodies(folder, load.bodies), load.bodies, strict=True)
             ],
+            "duration_s": load.duration_s,
             "timeout_s": load.timeout_s,
             "connections": load.connections,
             "verify": load.target.tls is not None and load.target.tls.check_hostname,
@@ -73,18 +74,18 @@ class Driver:
         }
         if isinstance(pattern, Users):
             plan |= {"think_s": pattern.think_s, "times_s": None}
-            users, spawn_per_s, limit = pattern.users, pattern.spawn_per_s, ["-t", f"{load.duration_s:.0f}s"]
+            users, spawn_per_s = pattern.users, pattern.spawn_per_s
         else:
             arrivals = pattern.curve(load.duration_s).arrivals(pattern.spacing, Random(load.seed))  # noqa: S311
             plan |= {"think_s": 0.0, "times_s": list(arrivals)}
-            users, spawn_per_s, limit = 1, 1.0, []  # it ends when all have been answered
+            users, spawn_per_s = 1, 1.0
         (folder / "plan.json").write_bytes(msgspec.json.encode(plan))
         shutil.copyfile(_LOCUSTFILE, folder / "locustfile.py")
         (folder / _RESULTS).unlink(missing_ok=True)
         return [
             sys.executable, "-m", "locust", "-f", "locustfile.py", "--headless", "--only-summary", "--host",
             _host(load), "-u", str(users), "-r", f"{spawn_per_s:g}", "--stop-timeout", f"{load.timeout_s:.0f}",
-            "--exit-code-on-error", "0", *limit,
+            "--exit-code-on-error", "0",
         ]  # fmt: skip
 
 

@@ -50,6 +50,13 @@ if PLAN["times_s"] is None:
         """Waits for the answer, thinks, asks again."""
 
         wait_time = constant(PLAN["think_s"])
+        started = False
+
+        def on_start(self) -> None:
+            """Without a page, the first user sets the end: Locust's own limit counts from before any is there."""
+            if self.environment.parsed_options.headless and not Caller.started:
+                Caller.started = True
+                gevent.spawn_later(PLAN["duration_s"], self.environment.runner.quit)
 
         @task
         def send(self) -> None:

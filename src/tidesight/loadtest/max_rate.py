@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tidesight.loadtest.plan import INTERRUPTED, Load, Progress
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.runner import INTERRUPTED, Load, Progress, run
+from tidesight.loadtest.runner import run
 from tidesight.workload.arrivals import Poisson
 from tidesight.workload.early_stopping import CONFIDENCE, fails, passes, requests_needed
 from tidesight.workload.outcome import Outcome
@@ -17,6 +18,7 @@ from tidesight.workload.outcome import Outcome
 _RESOLUTION = 1.05
 _LONGER = 3.0  # a try may last so many times the duration, to gather the requests that the claim needs
 _MOST_TRIES = 24
+_OBJECTIVES = 20  # a try should last so many times the objective: MLPerf's last 600 s
 _LEAST_RPS = 0.1
 _MISSED = "the objective is missed"
 
@@ -118,6 +120,9 @@ def find_max_rate(load: Load, percentile: float, start_rps: float | None, tell: 
     doubts = tuple(dict.fromkeys(reason for one in tries for reason in one.invalid))
     if best is not None and any(one.rate_rps < best and not one.passed for one in tries):
         doubts = ("a lower rate failed and a higher one passed: the machine is not quiet", *doubts)
+    if best is not None and load.duration_s < _OBJECTIVES * load.objective_s:
+        short = f"tries of {load.duration_s:g} s end before a queue that grows reaches the objective; --duration"
+        doubts = (f"{short} {_OBJECTIVES * load.objective_s:g} or more tells", *doubts)
     return MaxRate(best, percentile, load.objective_s, CONFIDENCE, tuple(tries), interrupted, doubts)
 
 

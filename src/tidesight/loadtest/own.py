@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from tidesight.errors import ConfigError
+from tidesight.loadtest.plan import Load, Observer
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.runner import Load, Observer, run
+from tidesight.loadtest.runner import run
 from tidesight.runs.writer import RunWriter
 
 

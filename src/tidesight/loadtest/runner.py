@@ -5,22 +5,23 @@ import gc
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from random import Random
 from time import monotonic, process_time, time
 
 import uvloop
 
-from tidesight.loadtest.client import Exchange, Pool, check_reachable
+from tidesight.loadtest.client import Exchange, Pool
+from tidesight.loadtest.connecting import check_reachable
+from tidesight.loadtest.plan import INTERRUPTED, Load, Observer, Progress
 from tidesight.loadtest.recorder import LoadResult, Recorder, doubts
-from tidesight.loadtest.target import Body, Target
 from tidesight.loadtest.timer import Timer
 from tidesight.runs.writer import RunWriter
 from tidesight.workload.arrivals import Pattern
-from tidesight.workload.outcome import Failure, Outcome
+from tidesight.workload.outcome import Failure
 from tidesight.workload.scenario import Users
 
 _SWEEP_S = 0.01  # time-outs end this much late at most
@@ -28,54 +29,7 @@ _AT_ONCE = 32  # requests handed over before the loop looks at its sockets again
 _TELL_S = 0.2
 _CONNECT_S = 5.0
 _MOST_COUNTED = 10_000_000
-INTERRUPTED = "interrupted"
 CANNOT_KEEP_UP = "this machine cannot send as fast as that"
-
-
-@dataclass(frozen=True)
-class Load:
-    """What to send, where, when.
-
-    Attributes:
-        target: Where.
-        bodies: Of the requests, in turn.
-        pattern: When; `Users` is a closed loop.
-        duration_s: How long requests are sent; those under way then are waited for.
-        timeout_s: A caller gives up this long after its request was due.
-        objective_s: An answer later than this is not good.
-        seed: Of the arrivals.
-        connections: The most there may be at a time.
-    """
-
-    target: Target
-    bodies: Sequence[Body]
-    pattern: Pattern | Users
-    duration_s: float
-    timeout_s: float = 5.0
-    objective_s: float = 0.5
-    seed: int = 1
-    connections: int = 1000
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A load on its way.
-
-    Attributes:
-        elapsed_s: Since it began.
-        sent: Requests that have come due so far.
-        in_flight: Of these, those under way.
-        outcome: Of those that have ended.
-    """
-
-    elapsed_s: float
-    sent: int
-    in_flight: int
-    outcome: Outcome
-
-
-Observer = Callable[[Progress], str | None]
-"""Called a few times a second; an answer stops the load and says why."""
 
 
 def run(load: Load, writer: RunWriter | None = None, observe: Observer = lambda _: None) -> LoadResult:
@@ -133,7 +87,7 @@ class _Run:
         cpu_ratio = (process_time() - used_s) / elapsed_s
         self.timer.close()
         await self._pool.close()
-        return self._result(min(elapsed_s, self.end_s - self.start_s), cpu_ratio, loop.unsent())
+        return self._result(self.end_s - self.start_s, cpu_ratio, loop.unsent())
 
     def ask(self, due_s: float, then: Callable[[float], None] | None = None) -> None:
         """Send the next request, which is due at `due_s`; `then` is told when it ended."""
@@ -192,6 +146,9 @@ class _Run:
     def _result(self, seconds: float, cpu_ratio: float, unsent: int) -> LoadResult:
         outcome, lag = self._recorder.tally.outcome(seconds), self._recorder.lag
         invalid = doubts(outcome, lag, cpu_ratio)
+        if self.stopped == CANNOT_KEEP_UP:
+            words = f"{CANNOT_KEEP_UP}: it sent {outcome.sent / seconds:.0f}/s of these requests; lower the rate"
+            invalid = (words, *invalid)
         return LoadResult(outcome, lag, cpu_ratio, self._pool.opened, unsent, self.stopped, invalid)
 
 
@@ -201,6 +158,7 @@ class _Open:
     def __init__(self, run: _Run, pattern: Pattern) -> None:
         self._run = run
         curve = pattern.curve(run.load.duration_s)
+        run.end_s = run.start_s + curve.duration_s  # a trace may be shorter
         arrivals = curve.arrivals(pattern.spacing, Random(run.load.seed))  # noqa: S311 - repeatable, not secret
         self._times = (run.start_s + time_s for time_s in arrivals)
         self._next_s: float | None = None

@@ -12,8 +12,8 @@ from time import monotonic, sleep, time
 from typing import IO
 
 from tidesight.errors import ConfigError, TidesightError
+from tidesight.loadtest.plan import INTERRUPTED, Load, Observer, Progress
 from tidesight.loadtest.recorder import LoadResult, doubts
-from tidesight.loadtest.runner import INTERRUPTED, Load, Observer, Progress
 from tidesight.loadtest.target import Body
 from tidesight.runs.rows import RequestRow
 from tidesight.runs.writer import RunWriter
@@ -67,7 +67,7 @@ def run_tool(tool: Tool, folder: Path, load: Load, writer: RunWriter | None, obs
     used_s, began_s = _children_cpu_s(), monotonic()
     follower = _Follower(tool, folder, load, writer)
     with (folder / "output.log").open("w+") as log:
-        # In a session of its own: Ctrl-C is for us, who then end it and keep what it has reported.
+        # Apart from our terminal: Ctrl-C is for us, who then end it and keep what it has reported.
         process = subprocess.Popen(  # noqa: S603 - a command of our own making
             tool.command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

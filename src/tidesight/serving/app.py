@@ -28,10 +28,13 @@ from tidesight.serving.api_keys import needs_key
 from tidesight.serving.detect_route import detect
 from tidesight.serving.instance import Instance, State
 from tidesight.serving.problems import problem_response
-from tidesight.serving.schemas import HealthReply, Problem, ReadyModelReply, ReadyReply
+from tidesight.serving.schemas import HealthReply, Problem, ReadyModelReply, ReadyReply, usable_id
 
 # Whatever a picture's or a reply's bytes look like to a browser, they are what their type says.
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
+_REQUEST_ID = b"x-request-id"
+_LEAST_ERROR = 400
+DETECT = "/v1/detect"
 
 
 class _Guarded(Starlette):
@@ -43,12 +46,15 @@ class _Guarded(Starlette):
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], _NOSNIFF]
+                if message["status"] >= _LEAST_ERROR and _REQUEST_ID not in dict(message["headers"]):
+                    given = dict(scope["headers"]).get(_REQUEST_ID, b"").decode("latin-1")
+                    message["headers"].append((_REQUEST_ID, usable_id(given).encode()))
             await send_until_taken(send, message)
 
         instance: Instance = self.state.instance
         path = scope["path"]
         if needs_key(path) and not instance.api_keys.allows(scope["headers"]):
-            if path.startswith("/v1/"):
+            if path == DETECT:
                 instance.telemetry.count(metrics.REQUESTS, "401")
                 instance.recorder.refused(401)
             await problem_response(Unauthorized(_KEY_NEEDED))(scope, receive, send_guarded)
@@ -61,7 +67,7 @@ class _Guarded(Starlette):
 def create_app(instance: Instance) -> Starlette:
     """The application of an instance."""
     routes = [
-        Route("/v1/detect", detect, methods=["POST"]),
+        Route(DETECT, detect, methods=["POST"]),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/metrics", show_metrics),

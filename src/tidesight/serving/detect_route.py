@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import re
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import perf_counter
@@ -25,23 +23,19 @@ from tidesight.errors import (
     TidesightError,
     TooLarge,
     Unavailable,
-    UnsupportedType,
 )
 from tidesight.serving.admission import HeldBody
 from tidesight.serving.answers import hold_answer
-from tidesight.serving.bodies import media_type
 from tidesight.serving.caller import SCOPE_KEY, Caller
 from tidesight.serving.instance import Instance, Ready, ServingLimits
 from tidesight.serving.problems import problem_response
+from tidesight.serving.request_head import check_head, deadline_s, prefers_picture
 from tidesight.serving.request_record import RequestRecord
-from tidesight.serving.schemas import REQUEST_ID, DetectReply, ImageReply, ModelReply, ObjectReply, ResultReply
+from tidesight.serving.schemas import DetectReply, ImageReply, ModelReply, ObjectReply, ResultReply, usable_id
 from tidesight.serving.work import Finding, WorkOrder, perform
 from tidesight.serving.workers import Job
 
 log = logging.getLogger(__name__)
-_DEADLINE_HEADERS = ("x-envoy-expected-rq-timeout-ms", "x-request-timeout-ms")
-# What a request's head and its answer are on the way: seen by the caller, not from here. Measured under overload.
-_WAY_S, _WAY_SHARE = 0.015, 0.1
 _URL_SAFE = ":/?#[]@!$&'()*+,;=%~"  # what a URL may hold as it is; a header holds nothing else
 _LEAST_STORING_S = 0.25  # for a result whose deadline the work has used up: the work is done, and half a put is none
 _CLIENT_CLOSED = 499  # nginx's word for a caller that left; nobody reads it but the metrics
@@ -51,9 +45,7 @@ async def detect(request: Request) -> Response:
     """Answer one detection request; every outcome is counted and carries the request's id."""
     instance: Instance = request.app.state.instance
     started = perf_counter()
-    request_id = request.headers.get("x-request-id", "")
-    if not REQUEST_ID.fullmatch(request_id):
-        request_id = uuid.uuid4().hex
+    request_id = usable_id(request.headers.get("x-request-id", ""))
     record = instance.recorder.begin(request, request_id, started)
     try:
         response = await _answer(request, instance, record)
@@ -73,6 +65,7 @@ async def detect(request: Request) -> Response:
         response = problem_response(InternalError("an error of the server; its log says more"), request_id)
     instance.telemetry.count(metrics.REQUESTS, str(response.status_code))
     response.headers.setdefault("X-Request-Id", request_id)
+    response.headers["X-Tidesight-Instance"] = instance.name
     instance.recorder.end(record, request, response)
     return response
 
@@ -194,36 +187,6 @@ async def _read_body(request: Request, limits: ServingLimits, held: HeldBody, ex
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def check_head(headers: Mapping[str, str]) -> None:
-    """Whether a body is announced that can be read at all.
-
-    Raises:
-        UnsupportedType: by its content type, or because it is compressed.
-    """
-    media_type(headers.get("content-type", ""))
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedType("send the body as it is, without Content-Encoding", field="Content-Encoding")
-
-
-def deadline_s(headers: Mapping[str, str], default_s: float) -> float:
-    """Seconds in which to answer: what the caller waits, as its headers say, else the default, less the way.
-
-    Raises:
-        InvalidOption: not a whole number of milliseconds, at least 1.
-    """
-    given_s = _given_deadline_s(headers, default_s)
-    return given_s - min(_WAY_S, given_s * _WAY_SHARE)
-
-
-def _given_deadline_s(headers: Mapping[str, str], default_s: float) -> float:
-    for name in _DEADLINE_HEADERS:
-        if name in headers:
-            if not re.fullmatch(r"[0-9]{1,9}", headers[name]) or int(headers[name]) == 0:
-                raise InvalidOption("expected a whole number of milliseconds, at least 1", field=name)
-            return int(headers[name]) / 1000
-    return default_s
-
-
 def _query(request: Request) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
@@ -231,20 +194,6 @@ def _query(request: Request) -> dict[str, str]:
             raise InvalidOption("given twice; separate several classes by commas", field=name[:80])
         values[name] = value
     return values
-
-
-def prefers_picture(accept: str) -> bool:
-    """Whether an Accept header ranks image/jpeg above JSON; `*/*` and no header mean JSON."""
-    best = {"jpeg": 0.0, "json": 0.0}
-    for item in accept.lower().split(","):
-        kind, *parameters = (part.strip() for part in item.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        weight = float(quality) if re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", quality) else 0.0
-        if kind in ("image/jpeg", "image/*"):
-            best["jpeg"] = max(best["jpeg"], weight)
-        elif kind in ("application/json", "application/*"):
-            best["json"] = max(best["json"], weight)
-    return best["jpeg"] > best["json"]
 
 
 def _reply(ready: Ready, finding: Finding, request_id: str) -> DetectReply:

@@ -4,22 +4,21 @@ What a refusal costs is lacking for the pictures, and through the framework it c
 """
 
 import math
-import uuid
 
 import msgspec
 
 from tidesight import telemetry as metrics
 from tidesight.errors import InputError, Overloaded, Refused
-from tidesight.serving.detect_route import check_head, deadline_s
 from tidesight.serving.instance import Instance, State
-from tidesight.serving.schemas import REQUEST_ID, Problem
+from tidesight.serving.request_head import check_head, deadline_s
+from tidesight.serving.schemas import Problem, usable_id
 
 Head = list[tuple[bytes, bytes]]
 """Names in lower case and values."""
 
 _ANSWER = (
     "content-type: application/problem+json\r\ncontent-length: {length}\r\nx-content-type-options: nosniff\r\n"
-    "retry-after: {retry_after_s}\r\nx-request-id: {request_id}\r\n\r\n"
+    "retry-after: {retry_after_s}\r\nx-request-id: {request_id}\r\nx-tidesight-instance: {instance}\r\n\r\n"
 )
 
 
@@ -40,7 +39,7 @@ def early_refusal(instance: Instance, head: Head) -> bytes | None:
         instance.telemetry.count(metrics.REFUSED, error.reason)
         instance.telemetry.count(metrics.REQUESTS, "429")
         instance.recorder.refused(429)
-        return _rest_of(error, headers.get("x-request-id", ""))
+        return _rest_of(instance, error, headers.get("x-request-id", ""))
     return None
 
 
@@ -52,12 +51,12 @@ def no_more_connections(instance: Instance, head: Head) -> bytes:
     request_id = dict(head).get(b"x-request-id", b"").decode("latin-1")
     limit = instance.limits.max_connections
     error = Refused(f"there are {limit} connections, the most there may be; retry later", retry_after_s=1.0)
-    return _rest_of(error, request_id)
+    return _rest_of(instance, error, request_id)
 
 
-def _rest_of(error: Refused, request_id: str) -> bytes:
-    if not REQUEST_ID.fullmatch(request_id):
-        request_id = uuid.uuid4().hex
+def _rest_of(instance: Instance, error: Refused, request_id: str) -> bytes:
+    request_id = usable_id(request_id)
     body = msgspec.json.encode(Problem(title=error.title, status=error.status, detail=error.detail, id=request_id))
     retry_after_s = max(1, math.ceil(error.retry_after_s or 1))
-    return _ANSWER.format(length=len(body), retry_after_s=retry_after_s, request_id=request_id).encode() + body
+    named = {"request_id": request_id, "instance": instance.name}
+    return _ANSWER.format(length=len(body), retry_after_s=retry_after_s, **named).encode() + body

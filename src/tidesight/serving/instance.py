@@ -1,5 +1,6 @@
 """The parts of one instance, put together by the command line and shared by its routes."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -105,6 +106,7 @@ class Instance:
         api_keys: Who may ask; everybody by default.
 
     Attributes:
+        name: Told in its answers, so that callers can tell instances apart; made up unless it is set.
         state: Where it is in its life.
         bodies: Bounds what their bodies take.
         answers: Bounds what drawn pictures take that are on their way out.
@@ -121,6 +123,7 @@ class Instance:
         self.results = results
         self.telemetry = telemetry
         self.api_keys = api_keys or ApiKeys()
+        self.name = os.urandom(4).hex()
         self.recorder = Recorder()
         self.connections: Callable[[], int] = lambda: 0
         self.state = State.STARTING

@@ -116,7 +116,7 @@ def _detect(parameters: dict[str, Any]) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "What was found, as JSON or, with Accept: image/jpeg, drawn on the picture",
-                "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+                "headers": {name: {"schema": {"type": "string"}} for name in ("X-Request-Id", "X-Tidesight-Instance")},
                 "content": {"application/json": {"schema": _ref("DetectReply")}, "image/jpeg": binary},
             },
             **{status: _problem(text, status in ("429", "503")) for status, text in _PROBLEMS.items()},

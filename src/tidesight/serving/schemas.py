@@ -1,6 +1,7 @@
 """The request and reply bodies of the API, as typed structures; the OpenAPI document is made from them."""
 
 import re
+import uuid
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +11,11 @@ from msgspec import UNSET, Meta, UnsetType
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 RequestId = Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}$", description="Letters, digits, . _ - only.")]
 UnitInterval = Annotated[float, Meta(ge=0, le=1)]
+
+
+def usable_id(given: str) -> str:
+    """The id that a caller gave a request, or one made up where it is none."""
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 class DetectParameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

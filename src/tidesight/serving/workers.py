@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from time import perf_counter
@@ -44,6 +45,7 @@ class Job(Generic[_Answer]):
         queue_s: Seconds it waited.
         service_s: Seconds a worker spent on it, or None while none did.
         worker: The place in the pool, counted from 0, whose worker was given it, or None.
+        context: Of the request, so that what is logged for it says which it was.
     """
 
     work: Callable[[Detector], _Answer]
@@ -54,6 +56,7 @@ class Job(Generic[_Answer]):
     queue_s: float = 0.0
     service_s: float | None = None
     worker: int | None = None
+    context: Context = field(default_factory=copy_context)
 
 
 class WorkerPool:
@@ -116,7 +119,9 @@ class WorkerPool:
         self._retired = [thread for thread in self._retired if thread.is_alive()]
         lost = [(worker, how) for worker in self._workers if (how := worker.lost(now_s, self._hang_s))]
         for worker, how in lost:
-            log.error("worker %d %s", worker.place, how)
+            # A copy: a thread that hangs is in the job's own, which no other may enter.
+            about = worker.job.context.copy() if worker.job else Context()
+            about.run(log.error, "worker %d %s", worker.place, how)
             if worker.job:
                 _tell(_fail, worker.job.answer, WorkerFailed(f"the worker {how} on this picture"))
             if how == "hung":
@@ -157,7 +162,7 @@ class WorkerPool:
             worker.began = True
             while worker.is_free() and self._tokens.get():
                 worker.job = job = self._jobs.popleft()
-                _do(job, detector, worker.place)
+                job.context.run(_do, job, detector, worker.place)
                 del job  # its picture is not held until the next one comes
             worker.left = True
         except BaseException:  # `watch` sees that the thread has ended, whatever ended it

@@ -6,6 +6,7 @@ every engine that ran the base runs it the same way, and no exporter is involved
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,12 +111,14 @@ def class_count(model: "ModelProto") -> int:
 
 
 def input_side_px(model: "ModelProto") -> int:
-    """Side of the square input.
+    """Side of the square input; of one that leaves its size open, what `tidesight.input_size` says.
 
     Raises:
         ModelError: the input is not (1, 3, side, side).
     """
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
+    if shape[2:] == [0, 0]:
+        shape[2:] = map(int, re.findall(r"\d+", get_metadata(model).get("tidesight.input_size", "")))
     if len(model.graph.input) != 1 or shape[:2] != [1, 3] or len(shape) != 4 or shape[2] != shape[3]:
         raise ModelError(f"expected one input 1x3xSxS, got {shape}")
     return int(shape[2])

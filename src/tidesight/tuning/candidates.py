@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tidesight.detection.engines import RunPlan
+from tidesight.detection.probe import USUAL_MARGIN_PX
 
 # How the input follows the picture: padded to a square, cut to it, or cut to it with some padding left. Networks
 # trained with padding use it: YOLOX-Nano finds a little less where the picture ends at the input's edge.
-MARGINS_PX: dict[str, int | None] = {"square": None, "rect+16": 16, "rect": 0}
+MARGINS_PX: dict[str, int | None] = {"square": None, "rect+16": USUAL_MARGIN_PX, "rect": 0}
 INT8 = ("int8", "int8-conv", "int8-dense")  # in the order of `training.quantize.RECIPES`
 PRECISIONS = ("fp32", "bf16", *INT8)
 
@@ -59,7 +60,7 @@ class Space:
         engines: Installed ones.
         precisions: By engine.
         layouts: (workers, threads each).
-        inputs: (side, shape), without the file as it is.
+        inputs: (side, shape).
         native_px: Longer side of the file's own input.
         left_out: What is not tried: (what, why).
     """
@@ -73,8 +74,9 @@ class Space:
     left_out: tuple[tuple[str, str], ...] = ()
 
     def with_layouts(self) -> list[Candidate]:
-        """The file as it is, on every engine, in every layout; the baseline first."""
-        every = [Candidate(engine, "fp32", *layout) for engine in self.engines for layout in self.layouts]
+        """The file as it is and the baseline's shape, on every engine, in every layout; the baseline first."""
+        plain = [Candidate(engine, "fp32", *layout) for engine in self.engines for layout in self.layouts]
+        every = [replace(one, shape=self.baseline.shape) for one in plain]
         return list(dict.fromkeys([self.baseline, *every]))
 
     def with_precisions(self, best: Iterable[Candidate]) -> list[Candidate]:
@@ -88,7 +90,12 @@ class Space:
 
     def with_inputs(self, best: Iterable[Candidate]) -> list[Candidate]:
         """The same at other input sizes and shapes."""
-        return [replace(one, side_px=side, shape=shape) for one in best for side, shape in self.inputs]
+        return [
+            replace(one, side_px=side, shape=shape)
+            for one in best
+            for side, shape in self.inputs
+            if (side or self.native_px, shape) != (one.side_px or self.native_px, one.shape)
+        ]
 
 
 def layouts(cpus: int, workers: Sequence[int] = ()) -> tuple[tuple[int, int], ...]:
@@ -108,7 +115,6 @@ def default_sides(native_px: int) -> tuple[int, ...]:
     return tuple(sorted({max(32, round(native_px * share / 32) * 32) for share in (0.77, 0.85, 1.0, 1.08)}))
 
 
-def inputs(sides_px: Iterable[int], native_px: int) -> tuple[tuple[int | None, str], ...]:
-    """(side, shape) of all sizes and shapes but the file as it is."""
-    every = [(side, shape) for side in sides_px for shape in MARGINS_PX]
-    return tuple(one for one in every if one != (native_px, "square"))
+def inputs(sides_px: Iterable[int]) -> tuple[tuple[int | None, str], ...]:
+    """(side, shape) of all sizes and shapes."""
+    return tuple((side, shape) for side in sides_px for shape in MARGINS_PX)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 _STRIDES_PX = (8, 16, 32)
+_STRIDES_P6_PX = (*_STRIDES_PX, 64)
 _TOLERANCE = 1e-3  # of the largest output: the same sums in another order
 Array = npt.NDArray[Any]
 
@@ -37,29 +38,35 @@ def free_size(source: Path, out: Path) -> None:
     if len(sizes) != 4 or sizes[2] <= 0 or sizes[3] <= 0:
         raise ModelError(f"{source.name}: its input size is open already, or is not that of a picture")
     height, width = sizes[2], sizes[3]
-    _open_shapes(model)
+    _open_shapes(model, width, height)
     _replace_grid(model, width, height)
     if "tidesight.input_size" not in get_metadata(model):
         set_metadata(model, {"input_size": f"{height}x{width}"})
     onnx.save(model, out)
-    _prove(source, out, width, height)
+    try:
+        _prove(source, out, width, height)
+    except ModelError:
+        out.unlink()
+        raise
 
 
-def _open_shapes(model: "ModelProto") -> None:
+def _open_shapes(model: "ModelProto", width: int, height: int) -> None:
     picture = model.graph.input[0].type.tensor_type.shape.dim
     for axis, name in ((2, "height"), (3, "width")):
         picture[axis].Clear()
         picture[axis].dim_param = name
     for output in model.graph.output:
         for dimension in output.type.tensor_type.shape.dim[1:]:
-            dimension.Clear()
+            if dimension.dim_value in (_cells(width, height, _STRIDES_PX), _cells(width, height, _STRIDES_P6_PX)):
+                dimension.Clear()
+                dimension.dim_param = "cells"
     del model.graph.value_info[:]  # shapes of inner tensors
 
 
 def _replace_grid(model: "ModelProto", width: int, height: int) -> None:
     """Put computed values in the place of constants that hold the grid of the native size."""
     to_array = import_onnx().numpy_helper.to_array
-    cells = sum((width // stride) * (height // stride) for stride in _STRIDES_PX)
+    cells = _cells(width, height, _STRIDES_PX)
     grid = _Grid(model, width, height)
     targets = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
     for initializer in list(model.graph.initializer):
@@ -73,6 +80,10 @@ def _replace_grid(model: "ModelProto", width: int, height: int) -> None:
         if computed:
             model.graph.initializer.remove(initializer)
     grid.insert()
+
+
+def _cells(width: int, height: int, strides_px: tuple[int, ...]) -> int:
+    return sum((width // stride) * (height // stride) for stride in strides_px)
 
 
 class _Grid:

@@ -144,16 +144,19 @@ def _choice(values: dict[str, Any]) -> Choice:
 
 
 def save(folder: Path, choice: Choice) -> Path:
-    """Write a choice, in place of an earlier one with the same key; the file's path."""
+    """Write a choice, in place of an earlier one with the same key and its model file; the file's path."""
     try:
-        others = [one for one in read(folder) if one.key != choice.key]
+        every = read(folder)
     except ValueError:
-        others = []  # nothing in it could be used
-    return _write(folder, [*others, choice])
+        every = []  # nothing in it could be used
+    kept = [*(one for one in every if one.key != choice.key), choice]
+    path = _write(folder, kept)
+    _remove_files(folder, every, kept)
+    return path
 
 
 def forget(folder: Path, model_sha256: str) -> int:
-    """Remove all choices of a model; how many there were."""
+    """Remove all choices of a model, and the model files that were made for them; how many choices there were."""
     try:
         every = read(folder)
     except ValueError:
@@ -161,7 +164,22 @@ def forget(folder: Path, model_sha256: str) -> int:
     kept = [one for one in every if one.key.model_sha256 != model_sha256]
     if (folder / FILE).exists():
         _write(folder, kept)
+    _remove_files(folder, every, kept)
     return len(every) - len(kept)
+
+
+def _remove_files(folder: Path, every: list[Choice], kept: list[Choice]) -> None:
+    """Remove the model files that no choice names any more, and the folders that this leaves empty."""
+    root = folder.resolve()
+    for name in {one.file for one in every} - {one.file for one in kept} - {""}:
+        file = (root / name).resolve()
+        if not file.is_relative_to(root) or not file.is_file():  # what the folder does not hold is not ours
+            continue
+        file.unlink()
+        for parent in file.parents:
+            if parent == root or any(parent.iterdir()):
+                break
+            parent.rmdir()
 
 
 def _write(folder: Path, choices: list[Choice]) -> Path:

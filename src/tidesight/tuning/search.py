@@ -125,7 +125,8 @@ class Search:
 
     def _add_accuracy(self, rows: Sequence[Row]) -> float:
         """Score what may still win, once for all that find the same; the reference's accuracy."""
-        reference = Candidate(self._space.baseline.engine)  # the file as it is, in FP32
+        baseline = self._space.baseline
+        reference = Candidate(baseline.engine, shape=baseline.shape)  # what is run untuned, in FP32
         known = {row.candidate.variant: row.accuracy for row in rows if row.accuracy is not None}
         for candidate in [reference, *(row.candidate for row in rows if not row.note)]:
             if candidate.variant not in known:

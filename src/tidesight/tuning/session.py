@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from tidesight.detection.detector import Detector
@@ -14,10 +15,10 @@ from tidesight.resources import usable_resources
 from tidesight.training.onnx_file import sha256
 from tidesight.tuning import saved
 from tidesight.tuning.accuracy import Yardstick, accuracy, yardstick
-from tidesight.tuning.candidates import INT8, PRECISIONS, Candidate, Space, default_sides, inputs, layouts
+from tidesight.tuning.candidates import INT8, MARGINS_PX, PRECISIONS, Candidate, Space, default_sides, inputs, layouts
 from tidesight.tuning.choosing import Row
 from tidesight.tuning.search import Outcome, Search
-from tidesight.tuning.trial import LOAD, Measured, Task, run_trial
+from tidesight.tuning.trial import LOAD, Measured, Task, patience_s, run_trial
 from tidesight.tuning.variants import Variants
 
 _ENGINES = ("onnxruntime", "openvino")
@@ -68,6 +69,7 @@ class Session:
         self._timed = tuple(str(one.image) for one in _spread(samples, _TIMED_PICTURES))
         self._variants = Variants(source, scratch, _spread(samples, _CALIBRATION_PICTURES))
         self._trials = 0
+        self._patience_s: float | None = None  # known after the first trial
 
     def space(self, wishes: Wishes) -> Space:
         """All that is to be tried, and why the rest is not.
@@ -86,7 +88,7 @@ class Session:
         precisions = {engine: _precisions(engine, wishes.precisions) for engine in engines}
         if not cpu_has_bf16():
             left_out.append(("bf16", "this CPU does not compute in it (no AVX512-BF16, no AMX)"))
-        sizes = inputs(wishes.sides_px or default_sides(native), native) if square else ()
+        sizes = inputs(wishes.sides_px or default_sides(native)) if square else ()
         if not square:
             left_out.append(("other sizes", f"the model's input is {native}x{model.input_height_px}, not a square"))
         if not find_spec("onnx"):
@@ -97,7 +99,9 @@ class Session:
             sizes = ()
         engine = fastest_installed() if fastest_installed() in engines else engines[0]
         precision = "bf16" if engine == "openvino" and cpu_has_bf16() else "fp32"
-        baseline = Candidate(engine, precision, self._cpus)
+        margin_px = Detector.open(self._source, engine=engine).plan.margin_px
+        shape = next(name for name, margin in MARGINS_PX.items() if margin == margin_px)
+        baseline = Candidate(engine, precision, self._cpus, shape=shape)
         every = layouts(self._cpus, wishes.workers)
         return Space(baseline, engines, precisions, every, sizes, native, tuple(left_out))
 
@@ -117,18 +121,21 @@ class Session:
 
         def measure(candidate: Candidate, with_latencies: bool) -> Measured:
             self._trials += 1
-            found = run_trial(
-                Task(
-                    str(self._variants.file(candidate)),
-                    candidate.engine,
-                    candidate.plan,
-                    candidate.workers,
-                    self._timed,
-                    seconds,
-                    loaded_s(seconds, rates_per_s.get(candidate, 0.0)) if with_latencies else 0.0,
-                    self._trials,
-                )
+            task = Task(
+                str(self._variants.file(candidate)),
+                candidate.engine,
+                candidate.plan,
+                candidate.workers,
+                self._timed,
+                seconds,
+                loaded_s(seconds, rates_per_s.get(candidate, 0.0)) if with_latencies else 0.0,
+                self._trials,
             )
+            task = task if self._patience_s is None else replace(task, patience_s=self._patience_s)
+            started = perf_counter()
+            found = run_trial(task)
+            if self._patience_s is None:
+                self._patience_s = patience_s(perf_counter() - started - task.saturated_s - task.loaded_s)
             rates_per_s[candidate] = found.per_s * (1 - found.disturbed)
             return found
 

@@ -27,7 +27,9 @@ from tidesight.resources import usable_resources
 LOAD = 0.7  # of the saturation, for the latencies
 _WARM_UP_S = 0.3
 _LEAST_LATENCIES = 30
-_PATIENCE_S = 120  # to load and warm, beyond the time that is measured
+_PATIENCE_S = 120.0  # to load and warm, beyond the time that is measured, while nothing is known of the machine
+_LEAST_PATIENCE_S = 20.0
+_PATIENCE_FACTOR = 10  # of what the first trial took: another engine may load more slowly, and the machine be busy
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Task:
         saturated_s: Seconds at saturation.
         loaded_s: Seconds at 70 % of it; 0 leaves the latency out.
         seed: Of the times at which pictures fall due.
+        patience_s: Seconds beyond those measured after which it is given up.
     """
 
     model: str
@@ -53,6 +56,7 @@ class Task:
     saturated_s: float
     loaded_s: float
     seed: int
+    patience_s: float = _PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -73,26 +77,33 @@ class Measured:
 
 
 def run_trial(task: Task) -> Measured:
-    """Measure in a child process.
+    """Measure in a child process, which is ended when it hangs.
 
     Raises:
         ModelError: the candidate cannot run; the message says why.
     """
+    limit_s = task.saturated_s + task.loaded_s + task.patience_s
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tidesight.tuning.trial"],
             input=json.dumps(asdict(task)).encode(),
             capture_output=True,
-            timeout=task.saturated_s + task.loaded_s + _PATIENCE_S,
+            timeout=limit_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ModelError(f"gave no answer within {_PATIENCE_S} s") from None
+        layout = f"{task.workers}x{task.plan.threads_each} threads"
+        raise ModelError(f"hung: {task.engine} with {layout} gave no answer within {limit_s:.0f} s") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise ModelError(lines[-1][:200] if lines else f"ended with {done.returncode}")
     found = json.loads(done.stdout)
     return Measured(**found | {"latencies_ms": tuple(found["latencies_ms"])})
+
+
+def patience_s(first_took_s: float) -> float:
+    """Seconds to allow a trial beyond those measured, by what the first one took beyond them."""
+    return min(_PATIENCE_S, max(_LEAST_PATIENCE_S, _PATIENCE_FACTOR * first_took_s))
 
 
 def measure(task: Task) -> Measured:

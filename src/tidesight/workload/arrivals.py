@@ -8,6 +8,7 @@ integral reaches it. So the expected count of any stretch is the curve's area, w
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import Literal, Protocol
 
@@ -71,7 +72,7 @@ class RateCurve:
 
     def _pieces(self) -> Iterator[tuple[float, float, float, float]]:
         """(start, rate there, end, rate there), without the jumps."""
-        for (start_s, a), (end_s, b) in zip(self.points, self.points[1:], strict=False):
+        for (start_s, a), (end_s, b) in pairwise(self.points):
             if end_s > start_s:
                 yield start_s, a, end_s, b
 

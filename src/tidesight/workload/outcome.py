@@ -8,7 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from hdrh.histogram import HdrHistogram
+
+from tidesight.errors import MissingExtra
+
+try:
+    from hdrh.histogram import HdrHistogram
+except ImportError:
+    raise MissingExtra("hdrhistogram", "load") from None
 
 _MICRO = 1e6
 _HIGHEST_US = 3_600_000_000

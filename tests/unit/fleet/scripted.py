@@ -111,6 +111,7 @@ class ScriptedFleet:
 
     Attributes:
         scaled: What was asked for by `scale`.
+        failure: What `replace_all` raises.
         waiting: How many wait for a change.
     """
 
@@ -119,6 +120,7 @@ class ScriptedFleet:
         self._earlier = deque(earlier, maxlen=600)
         self._changed = asyncio.Event()
         self.scaled: list[int | None] = []
+        self.failure: Exception | None = None
         self.waiting = 0
 
     def show(self, newer: Snapshot) -> None:
@@ -144,6 +146,12 @@ class ScriptedFleet:
             await self._changed.wait()
         finally:
             self.waiting -= 1
+
+    async def replace_all(self) -> int:
+        """All two of them, unless a test has put a failure there."""
+        if self.failure is not None:
+            raise self.failure
+        return 2
 
     def scale(self, count: int | None) -> None:
         """Pin the count."""

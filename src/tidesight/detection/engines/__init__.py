@@ -3,7 +3,7 @@
 Adding an engine is one file with a `load(path, threads, plan) -> Engine` function, and one line here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -59,6 +59,23 @@ class RunPlan:
 
 
 DEFAULT_PLAN = RunPlan()
+INPUT_SHAPES = ("auto", "square")
+
+
+def with_shape(plan: RunPlan | None, input_shape: str) -> RunPlan | None:
+    """A plan in which every picture is padded to a square, if "square" is wanted; "auto" changes nothing.
+
+    Args:
+        plan: How the model is run; None leaves it to what fits the file and the engine.
+        input_shape: One of `INPUT_SHAPES`.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if input_shape not in INPUT_SHAPES:
+        detail = f"input_shape: expected {' or '.join(INPUT_SHAPES)}, got {input_shape!r}"
+        raise ConfigError(detail, field="input_shape")
+    return plan if input_shape == "auto" else replace(plan or DEFAULT_PLAN, margin_px=None)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL_ONLY
+        # The arena hands out what a run gave back anyway. A plan of which tensor may lie in whose place is work at load
+        # (much of it where the input's size is open) for no less memory: figures in docs/decisions.
+        options.enable_mem_reuse = False
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises several unrelated types, some of them bare

@@ -1,5 +1,8 @@
 """OpenVINO on CPU: one compiled model, one stream and one infer request per thread.
 
+A file that leaves its size open is compiled for one size, unless a plan cuts the input to the picture: OpenVINO then
+works out the whole network anew for each change of shape, which costs as much as the smaller input saves.
+
 Unless a plan says otherwise BF16 is left to OpenVINO's own choice, which is BF16 where the CPU computes in
 it. Pinning is off: two pinned processes on one machine land on the same cores and run at half speed.
 """
@@ -10,6 +13,7 @@ import numpy as np
 import openvino as ov
 
 from tidesight.detection.engines import Runner, RunPlan, Signature, Tensor, TensorSpec
+from tidesight.detection.model import input_size
 from tidesight.errors import ModelError
 
 _MOST_TENSORS = 64  # a detector has one memory, in as many shapes as pictures have
@@ -37,25 +41,21 @@ class OpenVinoEngine:
             settings["INFERENCE_PRECISION_HINT"] = _PRECISIONS[plan.precision]
         try:
             model = ov.Core().read_model(str(path))
-            self._fix_shape(model, None if plan.margin_px is not None else plan.side_px)
+            self.signature = Signature(
+                tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs)), _metadata(model)
+            )
+            _fix_shape(model, self._size(path, plan))
             self._compiled = ov.Core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")[:200]
             raise ModelError(f"{path.name}: OpenVINO cannot load it: {reason}") from error
-        self.signature = Signature(tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs)), _metadata(model))
 
-    @staticmethod
-    def _fix_shape(model: ov.Model, side_px: int | None) -> None:
-        # One picture of one size a run: an axis left open would cost a dynamic-shape plan each time.
-        shape = model.inputs[0].get_partial_shape()
-        if not shape.rank.is_static or len(shape) != 4:
-            return
-        fixed = [1, None, side_px, side_px]
-        wanted = {axis: size for axis, size in enumerate(fixed) if size and shape[axis].is_dynamic}
-        if wanted:
-            for axis, size in wanted.items():
-                shape[axis] = size
-            model.reshape({model.inputs[0].get_any_name(): shape})
+    def _size(self, path: Path, plan: RunPlan) -> tuple[int, int] | None:
+        """(width, height) to compile for; None leaves open what is."""
+        shape = self.signature.inputs[0].shape
+        if plan.margin_px is not None or len(shape) != 4 or None not in shape[2:]:
+            return None
+        return input_size(path, self.signature, plan)
 
     def runner(self) -> Runner:
         """An infer request for one more thread."""
@@ -75,6 +75,19 @@ class OpenVinoEngine:
             return [np.asarray(output) for output in results.values()]
 
         return run
+
+
+def _fix_shape(model: ov.Model, size_px: tuple[int, int] | None) -> None:
+    shape = model.inputs[0].get_partial_shape()
+    if not shape.rank.is_static or len(shape) != 4:
+        return
+    width, height = size_px or (None, None)
+    fixed = [1, None, height, width]  # one picture a run
+    wanted = {axis: size for axis, size in enumerate(fixed) if size and shape[axis].is_dynamic}
+    if wanted:
+        for axis, size in wanted.items():
+            shape[axis] = size
+        model.reshape({model.inputs[0].get_any_name(): shape})
 
 
 def _spec(port: "ov.Output") -> TensorSpec:

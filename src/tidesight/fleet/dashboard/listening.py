@@ -1,7 +1,6 @@
 """The page on the loopback address, inside the event loop that runs already."""
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -45,7 +44,6 @@ async def serve_page(app: Starlette, port: int = 0) -> AsyncGenerator[str]:
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level=logging.WARNING,
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -5,8 +5,9 @@ GET  /api/status    the latest snapshot                                         
 GET  /api/history   the last minutes as columns, for the charts                       points.py
 GET  /events        each snapshot as it comes, as server-sent events                  stream.py
 POST /api/scale     {"count": 3}, or null for what the policy says; needs the token
+POST /api/replace   every instance by a new one; answers when that is done; needs the token
 
-Before any of them, guard.py. Only the last one changes anything, and only it asks for the token: what is shown is no
+Before any of them, guard.py. Only the last two change anything, and only they ask for the token: what is shown is no
 secret to whoever may open a connection to this machine's loopback address.
 """
 
@@ -23,7 +24,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tidesight.errors import ConfigError
+from tidesight.errors import ConfigError, Unavailable
 from tidesight.fleet.dashboard import assets
 from tidesight.fleet.dashboard.guard import guarded, problem
 from tidesight.fleet.dashboard.points import History
@@ -82,6 +83,7 @@ def make_app(view: FleetView, token: str, stream: Stream | None = None) -> Starl
             Route("/api/status", status),
             Route("/api/history", history),
             Route("/api/scale", scale, methods=["POST"]),
+            Route("/api/replace", replace, methods=["POST"]),
             Route("/events", events),
         ],
         exception_handlers=handlers,  # type: ignore[arg-type]  # invariant key type
@@ -122,10 +124,8 @@ async def events(request: Request) -> Response:
 
 async def scale(request: Request) -> Response:
     """Pin the count of instances, or hand back to the policy."""
-    given, expected = request.headers.get(TOKEN_HEADER, ""), str(request.app.state.token)
-    if not secrets.compare_digest(given.encode(), expected.encode()):
-        told = f"{TOKEN_HEADER} is missing or wrong; use `tidesight scale N`"
-        return problem(403, "Token needed", told)
+    if refusal := _without_token(request):
+        return refusal
     try:
         wanted = msgspec.json.decode(await _body(request), type=_Scale)
     except msgspec.DecodeError as error:
@@ -136,6 +136,29 @@ async def scale(request: Request) -> Response:
     except ConfigError as error:
         return problem(422, "Count out of bounds", error.detail)
     return _json(wanted)
+
+
+async def replace(request: Request) -> Response:
+    """Replace every instance, one after another."""
+    if refusal := _without_token(request):
+        return refusal
+    view: FleetView = request.app.state.view
+    try:
+        return _json({"replaced": await view.replace_all()})
+    except ConfigError as error:
+        return problem(409, "Under way", error.detail)
+    except Unavailable as error:
+        return problem(503, "Not replaced", error.detail)
+
+
+def _without_token(request: Request) -> Response | None:
+    given, expected = request.headers.get(TOKEN_HEADER, ""), str(request.app.state.token)
+    if secrets.compare_digest(given.encode(), expected.encode()):
+        return None
+    told = (
+        f"{TOKEN_HEADER} is missing or wrong; use `tidesight scale` or `replace`, or open the page as `up` printed it"
+    )
+    return problem(403, "Token needed", told)
 
 
 async def _body(request: Request) -> bytes:
@@ -168,5 +191,5 @@ async def _unknown_error(request: Request, error: Exception) -> Response:
 _TITLES = {404: "Not found", 405: "Method not allowed", 408: "Body too slow", 413: "Too large"}
 _ADVICE = {
     404: "no such path; the page is at /, the figures are at /api/status and /api/history",
-    405: "only POST /api/scale changes anything; the rest answers GET",
+    405: "only POST /api/scale and /api/replace change anything; the rest answers GET",
 }

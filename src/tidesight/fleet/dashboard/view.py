@@ -21,6 +21,15 @@ class FleetView(Protocol):
         """Return as soon as there is a newer one than when this was called; may be cancelled."""
         ...
 
+    async def replace_all(self) -> int:
+        """Replace every instance, one after another; how many it were.
+
+        Raises:
+            ConfigError: that is under way already.
+            Unavailable: a new one does not become ready.
+        """
+        ...
+
     def scale(self, count: int | None) -> None:
         """Want so many instances from now on, whatever the policy says; None hands back to the policy.
 

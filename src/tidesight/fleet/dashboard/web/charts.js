@@ -27,13 +27,13 @@ const CHARTS = [
   { id: "instances-chart", title: "Instances", counts: true, decisions: true, lines: [
     ["ready", "ready", "--good", count, { shape: "hv", stackgroup: "up" }],
     ["starting", "starting", "--chart-1", count, { shape: "hv", stackgroup: "up", pattern: "/" }],
-    ["draining", "draining", "--warm", count, { shape: "hv", dash: "dash" }],
+    ["draining", "draining", "--warm", count, { shape: "hv", dash: "dash", unlessZero: true }],
     ["wanted", "wanted", "--ink", count, { shape: "hv", dash: "dot", width: 1.5 }],
   ] },
   { id: "waiting", title: "Requests inside", counts: true, lines: [
     ["active", "in the fleet", "--chart-1", count, {}],
-    ["held", "held by the activator", "--notice", count, { dash: "dash" }],
-    ["queued", "queued in instances", "--chart-2", count, { dash: "dot" }],
+    ["held", "held by the activator", "--notice", count, { dash: "dash", unlessZero: true }],
+    ["queued", "queued in instances", "--chart-2", count, { dash: "dot", unlessZero: true }],
   ] },
   { id: "cpu", title: "CPUs in use", lines: [["cpu", "all instances", "--chart-1", count, { fill: "tozeroy" }]] },
   { id: "memory", title: "Memory in use, MiB", lines: [
@@ -41,23 +41,30 @@ const CHARTS = [
   ] },
 ];
 
-/** All charts; nothing is drawn before `load` has come to its end, and while the page is not seen. */
+/** All charts; drawn are those that can be seen, once `load` has come to its end. */
 export class Charts {
   #plotly = null;
   #drawnAt = 0;
   #timer = 0;
   #data = null;
   #span_s = 180;
-  #plots = CHARTS.map((chart) => ({ chart, ...frame(chart) }));
+  #plots = CHARTS.map((chart) => ({ chart, seen: false, ...frame(chart) }));
 
   constructor() {
+    // A drawing takes some 10 ms of each chart: those that were scrolled away can do without.
+    const watcher = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
+      const plot = this.#plots.find(({ figure }) => figure === target);
+      plot.seen = isIntersecting;
+      if (isIntersecting) this.#draw([plot]);
+    }), { rootMargin: "100px" });
+    this.#plots.forEach(({ figure }) => watcher.observe(figure));
     byId("charts").append(...this.#plots.map(({ figure }) => figure));
     document.querySelectorAll('input[name="span"]').forEach((input) => {
       if (input.checked) this.#span_s = Number(input.value);
-      input.addEventListener("change", () => { this.#span_s = Number(input.value); this.#draw(); });
+      input.addEventListener("change", () => { this.#span_s = Number(input.value); this.#drawAll(); });
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
-    document.addEventListener("visibilitychange", () => this.#draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#drawAll());
+    document.addEventListener("visibilitychange", () => this.#drawAll());
   }
 
   /** Fetch Plotly after the rest of the page is there; `onLoad()` hears that it is. */
@@ -73,20 +80,24 @@ export class Charts {
     this.#data = { columns, decisions };
     showLegends(this.#plots, columns);
     const wait = this.#drawnAt + DRAWN_EVERY_MS - Date.now();
-    if (wait <= 0) this.#draw();
-    else this.#timer ||= setTimeout(() => this.#draw(), wait);
+    if (wait <= 0) this.#drawAll();
+    else this.#timer ||= setTimeout(() => this.#drawAll(), wait);
   }
 
-  #draw() {
+  #drawAll() {
     clearTimeout(this.#timer);
     this.#timer = 0;
+    this.#drawnAt = Date.now();
+    this.#draw(this.#plots.filter(({ seen }) => seen));
+  }
+
+  #draw(plots) {
     const times = this.#data?.columns.at_s;
     if (!this.#plotly || !times?.length || document.hidden) return;
-    this.#drawnAt = Date.now();
     const colours = palette();
     const last = times.at(-1);
     const first = Math.max(last - this.#span_s, Math.min(times[0], last - LEAST_SPAN_S));
-    this.#plots.forEach(({ chart, canvas }) => {
+    plots.forEach(({ chart, canvas }) => {
       const data = traces(chart, this.#data, colours, first);
       const options = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false, showTips: false };
       this.#plotly.react(canvas, data, layout(chart, colours, [first, last]), options);
@@ -135,6 +146,7 @@ function traces({ lines, decisions: marked }, { columns, decisions }, colours, f
       fillcolor: style.stackgroup || style.fill ? faded(colours(colour)) : undefined,
       fillpattern: style.pattern ? { shape: style.pattern, size: 6, solidity: 0.3, fgcolor: colours(colour), bgcolor: faded(colours(colour)) } : undefined,
       text: values.map(text), hovertemplate: "%{text}",
+      visible: !style.unlessZero || values.some((value) => value > 0), // a line along the axis would only hide it
     };
   });
   return marked ? [...drawn, markers(decisions.filter(({ at_s: at }) => at >= first), colours)] : drawn;

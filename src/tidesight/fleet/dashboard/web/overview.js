@@ -9,7 +9,7 @@ export function showOverview(snapshot) {
   const { front } = snapshot;
   setText("uptime", `for ${duration(snapshot.at_s)}`);
   setText("platform", snapshot.platform);
-  setText("setup-rest", `with policy ${snapshot.policy}, instances of ${snapshot.instance_class}`);
+  setText("setup-rest", `instances of ${snapshot.instance_class}, policy: ${snapshot.policy}`);
   setText("url", snapshot.url);
   setText("path", PATHS[front.path] ?? front.path);
   setText("enforced", snapshot.enforced);
@@ -19,6 +19,7 @@ export function showOverview(snapshot) {
   document.title = `${ready} of ${snapshot.wanted} ready · Tidesight fleet`;
   figure("ready", `${ready} of ${snapshot.wanted}`, bounds(snapshot), ready < snapshot.wanted);
   showRequests(front);
+  showWaiting(snapshot);
   showCost(snapshot.cost);
 }
 
@@ -32,12 +33,16 @@ function showRequests(front) {
   const answering = Object.values(rates).reduce((sum, rate) => sum + rate, 0);
   figure("offered", `${count(front.offered_per_s)}/s`, answering ? `${share(rates["2xx"] ?? 0, answering)} answered well` : "none answered now");
   figure("latency", latency(front.p95_ms), front.p50_ms === null ? "no answers now" : `p50 ${latency(front.p50_ms)}, p99 ${latency(front.p99_ms)}`);
-  const oldest = front.held ? `, the first for ${duration(front.held_oldest_s)}` : "";
-  figure("waiting", count(front.held), `of ${counted(front.active, "request")} inside${oldest}`, front.held > 0);
   const all = Object.values(front.answered).reduce((sum, n) => sum + n, 0);
   const kinds = ["4xx", "5xx"].map((kind) => `${count(front.answered[kind] ?? 0)} × ${kind}`);
   const events = [front.retries && `${count(front.retries)} tried again`, front.restarts && `Envoy restarted ${front.restarts} ×`];
   figure("failed", count(all), [...kinds, ...events].filter(Boolean).join(", "), (rates["5xx"] ?? 0) > 0);
+}
+
+function showWaiting({ front, instances }) {
+  const queued = instances.reduce((sum, one) => sum + (one.queued ?? 0), 0);
+  const held = front.held ? `${count(front.held)} held by the activator, the first for ${duration(front.held_oldest_s)}` : "none held by the activator";
+  figure("waiting", count(front.held + queued), `of ${counted(front.active, "request")} inside; ${held}`, front.held > 0);
 }
 
 function showCost(cost) {
@@ -58,12 +63,11 @@ function figure(name, value, note, marked = false) {
   });
 }
 
-/** Places that wait before they are filled again. */
+/** Places that wait before they are filled again; `Announcer` says it aloud, once and without the countdown. */
 export function showBackOffs(backOffs) {
   byId("back-offs").hidden = !backOffs.length;
   const list = byId("back-off-list");
-  // The countdown changes all the time; only what happened is worth saying aloud.
   list.replaceChildren(...backOffs.map(({ slot, crashes, retry_in_s: retry, why }) => el("li", {},
     el("strong", {}, `Place ${slot}`), ` crashed ${crashes === 1 ? "once" : `${crashes} times in a row`}: ${why} `,
-    el("span", { class: "quiet", "aria-hidden": "true" }, retry > 0 ? `Next try in ${duration(retry)}.` : "Trying now."))));
+    el("span", { class: "quiet" }, retry > 0 ? `Next try in ${duration(retry)}.` : "Trying now."))));
 }

@@ -6,6 +6,7 @@ import { counted } from "./figures.js";
 
 const STORED_AS = "tidesight-fleet-token";
 let token = "";
+let edited = false; // until then the field follows the fleet
 
 /** Take the token from the address, where it is after the # and so is sent to no server, and wire the form. */
 export function wireScale() {
@@ -16,28 +17,29 @@ export function wireScale() {
     event.preventDefault();
     send(byId("count").valueAsNumber);
   });
+  byId("count").addEventListener("input", () => { edited = true; });
   byId("hand-back").addEventListener("click", () => send(null));
 }
 
 /** Who decides, and within which bounds. */
 export function showScale(snapshot) {
-  const { pinned, policy, wanted } = snapshot;
+  const { pinned, wanted } = snapshot;
   setText("scale-state", pinned === null
-    ? `The policy ${policy} decides: ${counted(wanted, "instance")}.`
-    : `Pinned by hand: ${counted(pinned, "instance")}. The policy ${policy} is overruled.`);
+    ? `The policy decides: ${counted(wanted, "instance")}.`
+    : `Pinned by hand: ${counted(pinned, "instance")}. The policy is overruled.`);
   byId("hand-back").hidden = pinned === null;
   setText("bounds", bounds(snapshot));
   const input = byId("count");
   input.min = snapshot.least;
   if (snapshot.most !== null) input.max = snapshot.most;
-  if (!input.value && document.activeElement !== input) input.value = wanted;
+  if (!edited) input.value = wanted;
 }
 
 async function send(wanted) {
   const [sent, problem] = await post(wanted);
   byId("scale-problem").hidden = sent;
   setText("scale-problem", problem);
-  if (sent && wanted === null) byId("count").value = "";
+  if (sent) edited = false;
 }
 
 async function post(wanted) {

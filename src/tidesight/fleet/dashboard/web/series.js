@@ -14,11 +14,11 @@ export class Series {
     later.forEach((point) => this.add(point));
   }
 
-  /** Add a point, in place of the last one if that is less than a second after the one before. */
+  /** Add a point, in place of the last one while that is less than a second after the one before. */
   add(point) {
     const times = this.columns.at_s;
     if (times.length && point.at_s <= times.at(-1)) return;
-    const replaces = times.length > 1 && point.at_s - times.at(-2) < 1;
+    const replaces = times.length > 1 && times.at(-1) - times.at(-2) < 1;
     for (const [name, value] of Object.entries(point)) {
       const column = (this.columns[name] ??= []);
       if (replaces) column[column.length - 1] = value;

@@ -1,0 +1,1 @@
+"""Cameras at a steady rate over a fleet: the freshest frame of each, in fair shares, and what happens in them."""
