@@ -77,6 +77,7 @@ def test_two_platforms_are_run_and_recorded(tiny: Path, tmp_path: Path) -> None:
     shown = json.loads(done.stdout)
     assert (shown["scenario"], shown["interrupted"], shown["error"]) == ("tiny", False, None)
     assert [run["arm"] for run in shown["runs"]] == ["gke-warm", "cloud-run-cold"]
+    assert shown["report"] == str(out / "report.html") and b"cloud-run" in (out / "report.html").read_bytes().lower()
     for step in ("calibrating", "starting the fleet", "sending", "watching", "draining"):
         assert f"2/2 cloud-run-cold, repeat 1: {step}" in done.stderr
     warm, cold = (RunReader(out / f"{arm}-1") for arm in ("gke-warm", "cloud-run-cold"))

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tidesight.errors import TidesightError
+
 if TYPE_CHECKING:
     from tidesight.experiments.plan import Experiment, Turn
     from tidesight.experiments.run import Done, Ended, Tell
@@ -61,14 +63,16 @@ def _said(load: "LoadProgress | None") -> str:
 
 def present(experiment: "Experiment", ended: "Ended", folder: Path, as_json: bool) -> None:
     """What came of an experiment: figures, and where it is recorded."""
-    if as_json:
-        print(msgspec.json.encode(as_values(experiment, ended, folder)).decode())
-        return
-    console = Console()
-    show(console, experiment, ended)
+    console = Console(stderr=as_json)
+    if not as_json:
+        show(console, experiment, ended)
+    page = None
     if ended.done:
         console.print(f"Recorded in [bold]{escape(str(folder))}[/bold]", highlight=False)
-        write([one.folder for one in ended.done], folder, console)
+        page = write([one.folder for one in ended.done], folder, console)
+    if as_json:
+        report = None if page is None else str(page)
+        print(msgspec.json.encode({**as_values(experiment, ended, folder), "report": report}).decode())
 
 
 def show(console: Console, experiment: "Experiment", ended: "Ended") -> None:
@@ -100,8 +104,8 @@ def _doubts(one: "Done") -> Iterator[str]:
         yield f"rows are missing: {one.truncated}"
 
 
-def write(folders: Sequence[Path], out: Path, console: Console, tables: bool = False) -> Path:
-    """Write the report of runs into a folder, and say where it is.
+def write(folders: Sequence[Path], out: Path, console: Console, tables: bool = False) -> Path | None:
+    """Write the report of runs into a folder, and say where it is; None, with the reason said, if that cannot be.
 
     Args:
         folders: Of the runs.
@@ -112,7 +116,11 @@ def write(folders: Sequence[Path], out: Path, console: Console, tables: bool = F
     from tidesight.commands.report import print_tables
     from tidesight.experiments.report.write import write_report
 
-    written = write_report(folders, out)
+    try:
+        written = write_report(folders, out)
+    except TidesightError as error:  # a full disk, no Plotly: the runs are there all the same
+        console.print(f"[red]No report:[/red] {escape(error.detail)}", highlight=False)
+        return None
     if tables:
         print_tables(written.sections)
     for why in written.unreadable:
