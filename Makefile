@@ -15,7 +15,7 @@ BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overlo
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
-demo: $(VENV)/.demo ## Serve, send real photographs, print what was found
+demo: $(VENV)/.demo ## Serve, detect real photographs, then two published studies in small
 	@$(BIN)/tidesight demo
 
 test: $(VENV)/.$(EXTRAS) lint ## Lint, types, import contracts and all tests

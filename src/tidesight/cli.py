@@ -18,7 +18,7 @@ COMMANDS = {
     "cameras": ("tidesight.commands.cameras", "Watch cameras with a fleet."),
     "doctor": ("tidesight.commands.doctor", "Check this machine and a model."),
     "models": ("tidesight.commands.models", "Show what is embedded, or fetch a model by URL and hash."),
-    "demo": ("tidesight.commands.demo", "Serve, send real photographs, print what was found."),
+    "demo": ("tidesight.commands.demo", "Serve, detect real photographs; then two published studies, in small."),
     "train": ("tidesight.commands.train", "Fine-tune the detector on your pictures."),
     "evaluate": ("tidesight.commands.evaluate", "Measure AP on labelled pictures."),
     "tune": ("tidesight.commands.tune", "Find the fastest engine, precision, threads and input for this machine."),
@@ -34,6 +34,7 @@ COMMANDS = {
     "platforms": ("tidesight.commands.platforms", "Every number of a platform, with its source and date."),
     "deploy": ("tidesight.commands.deploy", "Manifests for GKE, Cloud Run, App Engine and more; and a look at them."),
     "observe": ("tidesight.commands.observe", "Start Prometheus over instances that run."),
+    "bench": ("tidesight.commands.bench", "Run a scenario against platforms or URLs, and report."),
 }
 
 

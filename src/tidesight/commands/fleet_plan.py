@@ -41,6 +41,7 @@ class Wishes:
         port: To listen on.
         serve: Arguments of `tidesight serve`.
         store_mode: Of the instances, for the folder in which each has its spool.
+        fork: Whether instances may be forked from a template.
     """
 
     platform: str = "gke"
@@ -57,6 +58,7 @@ class Wishes:
     port: int = 8080
     serve: Sequence[str] = ()
     store_mode: str | None = None
+    fork: bool = True
 
 
 def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | None = None) -> "FleetPlan":
@@ -91,6 +93,22 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
         else max(bounds.least, min(wanted, wanted if bounds.most is None else bounds.most)),
         pinned,
     )
+
+
+def platform_facts(plan: "FleetPlan") -> dict[str, Any]:
+    """What a run says of the fleet it was made with."""
+    platform, gets = plan.scaling.platform, plan.launch.instance_class
+    return {
+        "name": platform.name,
+        "policy": plan.policy,
+        "min": plan.scaling.bounds.least,
+        "max": plan.scaling.bounds.most,
+        "set": {one.key: str(one.value) for one in platform.numbers if one.overridden},
+        "delays": plan.scaling.delays,
+        "fork": plan.launch.fork,
+        "instance": {"cpu": gets.cpu, "memory_bytes": gets.memory_bytes},
+        "billed": {"vcpu": platform.instance.vcpu, "memory_gib": platform.instance.memory_gib},
+    }
 
 
 def chosen_platform(wishes: Wishes) -> "Platform":
@@ -164,5 +182,5 @@ def _launch(wishes: Wishes, platform: "Platform", folder: Path) -> "LaunchPlan":
         grace_s=kill_after_s - _LAME_DUCK_S - _FLUSH_S,
         kill_after_s=kill_after_s,
         spool=folder / "spool" if wishes.store_mode == "async" else None,
-        fork=True,
+        fork=wishes.fork,
     )

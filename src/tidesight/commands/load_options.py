@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from tidesight.errors import ConfigError
+from tidesight.settings import assets_folder
 from tidesight.workload.scenario import BodyForm, Scenario, parse_scenario, read_scenario
 
 Url = Annotated[str, typer.Argument(help="http or https; its path is /v1/detect if it names none.")]
@@ -69,7 +70,7 @@ def read(options: dict[str, Any]) -> Scenario:
     ask = {"pictures": options["pictures"] and str(options["pictures"].absolute()), "body": options["body"]}
     ask = {name: value for name, value in ask.items() if value is not None}
     if options["scenario"] is not None:
-        found = read_scenario(options["scenario"])
+        found = read_scenario(options["scenario"], assets_folder())
         return replace(found, **given, ask=replace(found.ask, **ask))
     if options["trace"] is None:
         given.setdefault("duration_s", 30.0)

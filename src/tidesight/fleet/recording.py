@@ -7,6 +7,7 @@ from typing import Any
 
 from tidesight.autoscaling.observation import Observation
 from tidesight.autoscaling.policy import Decision
+from tidesight.fleet.ledger import Ledger
 from tidesight.fleet.snapshot import Snapshot
 from tidesight.runs.rows import FRONT, DecisionRow, SampleRow
 from tidesight.runs.writer import RunWriter
@@ -68,13 +69,26 @@ class Recording:
             )
         )  # fmt: skip
 
-    def finish(self, last: Snapshot) -> None:
-        """Put all on disk."""
+    def finish(self, last: Snapshot, ledger: Ledger, started_s: float) -> None:
+        """Put all on disk.
+
+        Args:
+            last: The fleet at its end.
+            ledger: Of its instances.
+            started_s: `time.monotonic` when the fleet started.
+        """
+        zero_s = started_s - self._offset_s
+        summary = {
+            "duration_s": last.at_s,
+            "answered_by_fleet": last.front.answered,
+            "cost": asdict(last.cost) if last.cost else {},
+            "instance_s": round(ledger.instance_s(started_s + last.at_s), 3),
+            "starts": [one.since(zero_s) for one in ledger.lives()],
+        }
         if self._whole:
-            cost = asdict(last.cost) if last.cost else {}
-            self._writer.finish({"duration_s": last.at_s, "answered": last.front.answered, "cost": cost})
+            self._writer.finish(summary)
         else:
-            self._writer.close()
+            self._writer.leave(summary)
 
 
 def new_folder(runs: Path) -> Path:

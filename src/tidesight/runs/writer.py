@@ -15,7 +15,7 @@ from tidesight.errors import ConfigError
 from tidesight.runs.rows import DecisionRow, RequestRow, SampleRow, header
 
 FORMAT = 1
-FACTS, SUMMARY, TRUNCATED = "run.json", "summary.json", "truncated"
+FACTS, SUMMARY, PART, TRUNCATED = "run.json", "summary.json", "summary.part", "truncated"
 REQUESTS, SAMPLES, DECISIONS = "requests.csv.gz", "samples.csv", "decisions.csv"
 _BLOCK_CHARACTERS = 1 << 16
 _BLOCK_S = 1.0
@@ -101,13 +101,38 @@ class RunWriter:
         cells = (f"{row.t_s:.3f}", row.policy, row.ready, row.current, row.desired, row.reason, valid, detail)
         self._table(DECISIONS, DecisionRow).add(cells)
 
+    def amend(self, facts: Mapping[str, Any]) -> None:
+        """Add to `run.json` what was not known when the run began; for the writer that created it."""
+        try:
+            whole = json.loads((self.folder / FACTS).read_bytes())
+            _write_json(self.folder / FACTS, {**whole, **facts})
+        except OSError as error:
+            self._truncate(FACTS, error)
+
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Close the tables and write `summary.json`, which says that the run is whole."""
+        """Close the tables and write `summary.json`, which says that the run is whole; with the part of who joined."""
         self.close()
         try:
-            _write_json(self.folder / SUMMARY, summary)
+            _write_json(self.folder / SUMMARY, {**self.joined(), **summary})
+            (self.folder / PART).unlink(missing_ok=True)
         except OSError as error:
             self._truncate(SUMMARY, error)
+
+    def joined(self) -> dict[str, Any]:
+        """The part of the summary that a writer which joined has left; empty when there is none."""
+        try:
+            part: dict[str, Any] = json.loads((self.folder / PART).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return part
+
+    def leave(self, part: Mapping[str, Any]) -> None:
+        """Close the tables and leave a part of the summary to the writer that finishes; for one that joined."""
+        self.close()
+        try:
+            _write_json(self.folder / PART, part)
+        except OSError as error:
+            self._truncate(PART, error)
 
     def close(self) -> None:
         """Put every row on disk; for writers that joined. A run without a summary counts as cut off."""

@@ -11,12 +11,14 @@ import msgspec
 from tidesight.errors import ConfigError, DataError
 from tidesight.workload.arrivals import Burst, Constant, Diurnal, Pattern, Poisson, Ramp, Step
 from tidesight.workload.trace import Replay, read_trace
+from tidesight.workload.variants import InstanceSize, Setting, Variant
 
 BodyForm = Literal["raw", "json", "multipart"]
 ARRIVALS: dict[str, type[Any]] = {
     "constant": Constant, "poisson": Poisson, "ramp": Ramp, "step": Step, "burst": Burst, "diurnal": Diurnal,
 }  # fmt: skip
 """Patterns of an open loop by the name they have in files and on the command line; "trace" and "users" come beside."""
+_ASSETS = "assets:"
 _Value = TypeVar("_Value")
 
 
@@ -77,7 +79,13 @@ class Scenario:
         timeout_s: A caller gives up this long after its request was due.
         seeds: Of the arrivals, one for each repeat.
         platforms: Those it is meant for, by name; empty is any.
-        instance_class: That of the instances, in the platform's words; None is its default.
+        platform: Numbers of platforms by platform and key, as `tidesight up --set` takes them.
+        instance: What each instance gets here; None is the platform's own class.
+        variants: What is compared within a platform, such as cold and warm; empty is the platform as it is.
+        delays: Whether starts also take what the platform adds to them (declared times, not measured ones).
+        fork: Whether instances may be forked from a template; without, each is a process from nothing, as a container
+            is, and its memory is all its own.
+        tail_s: How long the fleet is watched after the last answer.
         note: How it was scaled from what it reproduces, and what else a reader must know.
 
     Raises:
@@ -93,7 +101,12 @@ class Scenario:
     timeout_s: float = 5.0
     seeds: tuple[int, ...] = (1, 2, 3)
     platforms: tuple[str, ...] = ()
-    instance_class: str | None = None
+    platform: Mapping[str, Mapping[str, Setting]] = field(default_factory=dict)
+    instance: InstanceSize | None = None
+    variants: tuple[Variant, ...] = ()
+    delays: bool = False
+    fork: bool = True
+    tail_s: float = 2.0
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -101,6 +114,8 @@ class Scenario:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name}: expected seconds above 0, got {value:g}", field=name)
+        if not 0 <= self.tail_s < float("inf"):
+            raise ConfigError(f"tail_s: expected at least 0 s, got {self.tail_s:g}", field="tail_s")
         if not self.seeds:
             raise ConfigError("seeds: expected at least one", field="seeds")
         if not isinstance(self.load, Users):
@@ -120,17 +135,23 @@ class Scenario:
 
 def _plain(scenario: Scenario) -> dict[str, Any]:
     whole = {one.name: getattr(scenario, one.name) for one in fields(scenario) if one.name != "load"}
+    whole["variants"] = [asdict(one) for one in scenario.variants]
+    whole["instance"] = scenario.instance and asdict(scenario.instance)
     return {**whole, "ask": {**asdict(scenario.ask), "headers": sorted(scenario.ask.headers)}}  # values may be secret
 
 
-def read_scenario(file: Path) -> Scenario:
+def read_scenario(file: Path, assets: Path | None = None) -> Scenario:
     """Read a scenario from a TOML file.
+
+    Args:
+        file: It.
+        assets: Folder of optional assets, which a path that begins with "assets:" counts from.
 
     Raises:
         ConfigError: the file cannot be read, or what it says is not a scenario; says where.
     """
     try:
-        return parse_scenario(tomllib.loads(file.read_text()), file.parent)
+        return parse_scenario(tomllib.loads(file.read_text()), file.parent, assets)
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", field="scenario") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -139,18 +160,19 @@ def read_scenario(file: Path) -> Scenario:
         raise ConfigError(f"{file}: {error.detail}", error.field) from None
 
 
-def parse_scenario(values: Mapping[str, Any], folder: Path) -> Scenario:
+def parse_scenario(values: Mapping[str, Any], folder: Path, assets: Path | None = None) -> Scenario:
     """A scenario from the values of its TOML.
 
     Args:
         values: With a table `load`: `arrivals` and the fields of that pattern, or `trace`, or `users`.
         folder: Of the file, from which its paths count.
+        assets: As of `read_scenario`.
 
     Raises:
         ConfigError: names the key.
     """
     whole = dict(values)
-    load = _load(_table(whole, "load", required=True), folder)
+    load = _load(_table(whole, "load", required=True), folder, assets)
     ask = _converted(_table(whole, "ask"), Ask, "ask")
     if ask.pictures is not None:
         ask = Ask(str(folder / ask.pictures), ask.body, ask.path, ask.headers)
@@ -160,11 +182,11 @@ def parse_scenario(values: Mapping[str, Any], folder: Path) -> Scenario:
     return _converted({**rest, "load": load, "ask": ask}, Scenario, "")
 
 
-def _load(values: dict[str, Any], folder: Path) -> Pattern | Users:
+def _load(values: dict[str, Any], folder: Path, assets: Path | None) -> Pattern | Users:
     if "users" in values:
         return _converted(values, Users, "load")
     if "trace" in values:
-        return _replay(values, folder)
+        return _replay(values, folder, assets)
     arrivals = values.pop("arrivals", None)
     if arrivals not in ARRIVALS:
         known = ", ".join([*ARRIVALS, "or a `trace`, or `users`"])
@@ -173,13 +195,16 @@ def _load(values: dict[str, Any], folder: Path) -> Pattern | Users:
     return pattern
 
 
-def _replay(values: dict[str, Any], folder: Path) -> Replay:
-    name = values.pop("trace")
+def _replay(values: dict[str, Any], folder: Path, assets: Path | None) -> Replay:
+    name = str(values.pop("trace"))
+    of_assets = name.startswith(_ASSETS)
+    file = (assets or folder) / name.removeprefix(_ASSETS) if of_assets else folder / name
+    remedy = "; it is one of the optional assets: set TIDESIGHT_ASSETS to their folder" if of_assets else ""
     try:
-        with (folder / str(name)).open(newline="") as lines:
-            trace = read_trace(lines, str(name))
+        with file.open(newline="") as lines:
+            trace = read_trace(lines, file.name)
     except OSError as error:
-        raise ConfigError(f"load.trace: cannot read {folder / str(name)}: {error.strerror}", field="trace") from None
+        raise ConfigError(f"load.trace: cannot read {file}: {error.strerror}{remedy}", field="trace") from None
     except DataError as error:
         raise ConfigError(f"load.trace: {error.detail}", field="trace") from None
     return _converted({**values, "trace": trace}, Replay, "load")

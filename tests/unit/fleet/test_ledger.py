@@ -81,3 +81,16 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     for now_s in range(121, 240):
         ledger.cost(float(now_s), 0, 0)
     assert ledger.cost(240.0, 0, 0).usd_per_hour == 0
+
+
+def test_the_stages_of_each_life_are_kept() -> None:
+    ledger = Ledger(Noted(), "today", now_s=0.0)
+    one = instance((State.STARTING, 101.0), (State.READY, 104.0), (State.DRAINING, 110.0), (State.STOPPED, 111.0))
+    one.spawned_s, one.how = 103.5, "fresh"
+    ledger.opened(one, machine_delay_s=2.0)
+    ledger.opened(instance((State.STARTING, 105.0), (State.STOPPED, 106.0)), machine_delay_s=60.0)
+    ended, never_placed = (life.since(100.0) for life in ledger.lives())
+    stages = {"asked_s": 1.0, "placed_s": 3.0, "spawned_s": 3.5, "ready_s": 4.0, "ended_s": 11.0}
+    assert ended == {"id": "i1", **stages, "how": "fresh"}
+    nothing = {"placed_s": None, "spawned_s": None, "ready_s": None}
+    assert never_placed == {"id": "i1", "asked_s": 5.0, **nothing, "ended_s": 6.0, "how": ""}

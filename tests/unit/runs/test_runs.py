@@ -123,6 +123,21 @@ run.finish({{"sent": 30_000}})
     assert read.truncated == "requests.csv.gz: File too large" and read.summary == {"sent": 30_000}
 
 
+def test_who_joins_leaves_a_part_of_the_summary_to_who_created(tmp_path: Path) -> None:
+    run = RunWriter.create(tmp_path, {"repeat": 1, "noise": None})
+    joined = RunWriter.join(tmp_path)
+    joined.sample(SAMPLE)
+    joined.leave({"instance_s": 7.5, "sent": 0})
+    assert RunReader(tmp_path).truncated == "the recording was not finished"
+    run.amend({"noise": {"before_ms": 1.0}})
+    assert run.joined() == {"instance_s": 7.5, "sent": 0}
+    run.finish({"sent": 3})
+    read = RunReader(tmp_path)
+    assert read.summary == {"instance_s": 7.5, "sent": 3} and read.truncated is None
+    assert (read.facts["repeat"], read.facts["noise"]) == (1, {"before_ms": 1.0})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.json", "samples.csv", "summary.json"]
+
+
 def test_a_killed_process_leaves_its_last_second_at_most(tmp_path: Path) -> None:
     code = f"""
 import os, signal
