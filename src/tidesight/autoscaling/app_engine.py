@@ -75,7 +75,8 @@ class Standard:
     `max_concurrent_requests` times the throughput target, or when requests wait too long; idle instances are kept
     within their limits. Assumed: the count that would bring CPU and throughput to their targets is asked for at once; a
     wait between the two limits adds one instance only while none is starting, a longer one only while those that are
-    starting could not take the queue; nothing goes away while any figure is missing.
+    starting could not take the queue; without requests nothing is needed, whatever idle processes take; nothing goes
+    away while any figure is missing.
     """
 
     settings: StandardSettings
@@ -91,6 +92,8 @@ class Standard:
         if serving is None:
             return undecided(seen, Reason.PODS_NOT_COUNTED), memory
         cpu, inside = _total(one.cpu_ratio for one in serving), _total(one.concurrency for one in serving)
+        if inside == 0 and not seen.queued:  # without requests, what a process takes by itself needs no instance
+            cpu = 0.0
         by_reason = {
             Reason.TARGET_CPU_UTILIZATION: _count(cpu, self.settings.target_cpu_utilization),
             Reason.TARGET_THROUGHPUT_UTILIZATION: _count(inside, self._throughput_target),

@@ -39,6 +39,15 @@ class Hierarchy:
         if self.version == 2:
             _hand_down(folder)
 
+    def weight(self, folder: Path, cpus: float) -> tuple[Path, str]:
+        """What gives a group its share of CPUs that others want too: as much as so many CPUs' worth of processes.
+
+        Without it a fleet of many instances weighs as much as one busy process beside it; Kubernetes sets it likewise.
+        """
+        if self.version == 2:
+            return folder / "cpu.weight", str(min(10_000, max(1, round(100 * cpus))))
+        return folder / "cpu.shares", str(min(262_144, max(2, round(1024 * cpus))))
+
     def limits(
         self, group: dict[str, Path], quota_us: int, period_us: int, memory_bytes: int
     ) -> list[tuple[Path, str, bool]]:
@@ -50,6 +59,7 @@ class Hierarchy:
                 (folder / "memory.max", str(memory_bytes), True),
                 (folder / "memory.swap.max", "0", False),
                 (folder / "memory.oom.group", "1", False),
+                (*self.weight(folder, quota_us / period_us), False),
             ]
         cpu, memory = group["cpu"], group["memory"]
         return [
@@ -58,6 +68,7 @@ class Hierarchy:
             (memory / "memory.limit_in_bytes", str(memory_bytes), True),
             (memory / "memory.memsw.limit_in_bytes", str(memory_bytes), False),
             (memory / "memory.swappiness", "0", False),
+            (*self.weight(cpu, quota_us / period_us), False),
         ]
 
 

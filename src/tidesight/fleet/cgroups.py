@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tidesight.fleet.cgroup_mounts import Hierarchy, NotUsable, find_hierarchies
 from tidesight.fleet.usage import Usage, group_usage
+from tidesight.resources import usable_resources
 
 PREFIX = "tidesight-"
 _PERIOD_US = 100_000
@@ -104,6 +105,9 @@ class Cgroups:
             self._folders |= {key: made for key, parent in hierarchy.folders.items() if parent == folder}
             self._locks.append(_made_and_locked(made))
             hierarchy.hand_down(made)
+            file, weight = hierarchy.weight(made, usable_resources().cpus)
+            if file.exists():
+                file.write_text(weight)
         # Whether limits are accepted is found out now, and not with the first instance.
         probe = self._made("probe", 0.1, 64 * 2**20)
         probe.remove()

@@ -13,7 +13,7 @@ from tidesight.errors import ConfigError
 
 
 def fleet(
-    ready: int, cpu: float | None = 0.0, inside: float | None = 0.0, at_s: float = 0.0, **more: Any
+    ready: int, cpu: float | None = 0.0, inside: float | None = 0.1, at_s: float = 0.0, **more: Any
 ) -> Observation:
     """Instances, each with a part of its CPU in use and requests inside; nothing waits unless `more` says so."""
     instances = tuple(
@@ -48,6 +48,11 @@ def test_the_defaults() -> None:
 def test_cpu_is_kept_at_its_target(cpu: float, replicas: int) -> None:
     decision = standard(fleet(2, cpu))
     assert (decision.replicas, decision.reason) == (replicas, Reason.TARGET_CPU_UTILIZATION)
+
+
+@pytest.mark.parametrize(("queued", "replicas"), [(0.0, 0), (1.0, 1)])
+def test_without_requests_what_idle_processes_take_needs_no_instance(queued: float, replicas: int) -> None:
+    assert standard(fleet(2, 0.01, inside=0.0, queued=queued)).replicas == replicas
 
 
 @pytest.mark.parametrize(("inside", "replicas"), [(6.0, 2), (6.1, 3), (9.0, 3), (3.0, 1)])
@@ -93,9 +98,9 @@ def test_idle_instances_are_kept_within_their_limits() -> None:
 def test_automatic_idle_instances_go_after_a_while() -> None:
     scaler = Autoscaler(app_engine_standard(StandardSettings(idle_timeout_s=900)))
     assert scaler.decide(fleet(3, 0.6, at_s=0)).replicas == 3
-    assert scaler.decide(fleet(3, 0.0, at_s=1)).replicas == 3
-    assert scaler.decide(fleet(3, 0.0, at_s=899)).replicas == 3
-    assert scaler.decide(fleet(3, 0.0, at_s=901)).replicas == 0
+    assert scaler.decide(fleet(3, 0.0, 0.0, at_s=1)).replicas == 3
+    assert scaler.decide(fleet(3, 0.0, 0.0, at_s=899)).replicas == 3
+    assert scaler.decide(fleet(3, 0.0, 0.0, at_s=901)).replicas == 0
 
 
 def test_bounds() -> None:

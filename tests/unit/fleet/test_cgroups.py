@@ -162,6 +162,7 @@ def test_v2_limits_are_written_and_swap_is_off(machine: Machine) -> None:
     written = Hierarchy(2, {"": own}).limits({"": own}, 25_000, 100_000, 64 * MIB)
     assert {file.name: value for file, value, _ in written} == {
         "cpu.max": "25000 100000", "memory.max": "67108864", "memory.swap.max": "0", "memory.oom.group": "1",
+        "cpu.weight": "25",
     }  # fmt: skip
 
 
