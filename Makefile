@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 # Fine-tuning needs PyTorch (gigabytes). Add `train` to test it too: make test EXTRAS=dev,train
 EXTRAS ?= dev
+# Tests at a time; most of them wait for processes.
+JOBS   ?= 2
 # What make bench measures, in this order; the same command goes on where it was cut off.
 BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overload overload_pinned half curve stored soak \
           fleet_front fleet_start fleet_throughput fleet_idle fleet_rolling \
@@ -19,7 +21,7 @@ demo: $(VENV)/.demo ## Serve, detect real photographs, then two published studie
 	@$(BIN)/tidesight demo
 
 test: $(VENV)/.$(EXTRAS) lint ## Lint, types, import contracts and all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.$(EXTRAS) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff format --check .
