@@ -125,6 +125,11 @@ def serve_settings(
     return settings
 
 
+def serve_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Settings of `tidesight serve` that the environment gives, by name: for one that does not inherit it."""
+    return _from_environment(os.environ if environ is None else environ, ServeSettings)
+
+
 def tuned_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where `tidesight tune` keeps its choices: `TIDESIGHT_TUNED`, by default in the user's cache folder."""
     environ = os.environ if environ is None else environ

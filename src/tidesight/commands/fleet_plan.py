@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidesight.commands.fleet_containers import ContainerWishes, containers
 from tidesight.errors import ConfigError
 from tidesight.resources import usable_resources
 
@@ -41,6 +42,7 @@ class Wishes:
         port: To listen on.
         serve: Arguments of `tidesight serve`.
         store_mode: Of the instances, for the folder in which each has its spool.
+        containers: In which instances run; None runs them as processes.
     """
 
     platform: str = "gke"
@@ -57,6 +59,7 @@ class Wishes:
     port: int = 8080
     serve: Sequence[str] = ()
     store_mode: str | None = None
+    containers: ContainerWishes | None = None
 
 
 def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | None = None) -> "FleetPlan":
@@ -155,14 +158,16 @@ def _bounded(settings: Any, bounds: "Bounds") -> Any:
 def _launch(wishes: Wishes, platform: "Platform", folder: Path) -> "LaunchPlan":
     from tidesight.fleet.instances import LaunchPlan
 
+    how, arguments = (None, wishes.serve) if wishes.containers is None else containers(wishes.containers, folder)
     kill_after_s = max(platform.drain.grace_s, 2 * (_LAME_DUCK_S + _FLUSH_S))
     return LaunchPlan(
         folder / "instances",
         instance_class(wishes, platform),
-        arguments=wishes.serve,
+        arguments=arguments,
         lame_duck_s=_LAME_DUCK_S,
         grace_s=kill_after_s - _LAME_DUCK_S - _FLUSH_S,
         kill_after_s=kill_after_s,
         spool=folder / "spool" if wishes.store_mode == "async" else None,
         fork=True,
+        containers=how,
     )

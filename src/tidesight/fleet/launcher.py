@@ -22,10 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from tidesight.errors import TidesightError
-from tidesight.fleet.cgroups import Cgroups
+from tidesight.fleet.cgroups import Cgroups, Group
+from tidesight.fleet.container_start import ContainerStart
+from tidesight.fleet.containers import Limits
 from tidesight.fleet.instances import ENDED, Instance, LaunchPlan, State, Transition
 from tidesight.fleet.lifeline import Lifeline
-from tidesight.fleet.processes import CannotStart, FreshStart, Order, Output, Process, Starter
+from tidesight.fleet.processes import CannotStart, FreshStart, Order, Output, Running, Starter
 from tidesight.fleet.readiness import until_ready
 from tidesight.fleet.template import Template
 
@@ -63,6 +65,13 @@ class Launcher:
     async def open(self) -> None:
         """Clear what dead fleets left, find out what is enforced, and begin to load the template."""
         self.plan.folder.mkdir(parents=True, exist_ok=True)
+        if self.plan.containers:
+            gets = self.plan.instance_class
+            limits = Limits(gets.cpu, gets.memory_bytes)
+            container = ContainerStart(self.plan.containers, limits, self._arguments(), self.lifeline.fd)
+            await container.open()
+            self._starters.append(container)
+            return
         self.cgroups = await asyncio.to_thread(Cgroups.open)
         arguments = self._arguments()
         if self.plan.fork:
@@ -70,6 +79,18 @@ class Launcher:
             self.template.open()
             self._starters.append(self.template)
         self._starters.append(FreshStart(arguments, self.lifeline.fd))
+
+    @property
+    def enforced(self) -> bool:
+        """Whether instances get the CPU and memory of their class and no more."""
+        return self.plan.containers is not None or self.cgroups.enforced
+
+    @property
+    def enforcement(self) -> str:
+        """By what, or why not, in words that begin with "enforced" or "not enforced"."""
+        if self.plan.containers:
+            return f"enforced by {self.plan.containers.runtime}"
+        return "enforced by the kernel" if self.cgroups.enforced else f"not enforced: {self.cgroups.reason}"
 
     def start(self, delay_s: float | None = None, avoid: Collection[int] = ()) -> Instance:
         """Decide to start one more instance; it starts beside.
@@ -82,7 +103,7 @@ class Launcher:
         slot = next(number for number in itertools.count() if number not in taken)
         name = f"i{next(self._numbers)}"
         decided = Transition(State.STARTING, time.monotonic(), "asked for")
-        instance = Instance(name, slot, self.plan.folder / f"{name}.log", self.cgroups.enforced, [decided])
+        instance = Instance(name, slot, self.plan.folder / f"{name}.log", self.enforced, [decided])
         self.instances.append(instance)
         life = self._lives[instance] = _Life(self, instance, self.plan.delay_s if delay_s is None else delay_s)
         life.task = asyncio.create_task(life.run(), name=name)
@@ -112,14 +133,14 @@ class Launcher:
             del self._lives[instance]
         self._tell(instance)
 
-    async def spawn(self, instance: Instance, output: Output) -> Process:
+    async def spawn(self, instance: Instance, output: Output) -> Running:
         """Start its process, in the fastest way that works; for the lives of instances alone.
 
         Raises:
             CannotStart: in no way.
         """
         settings = {"spool": str(self.plan.spool / f"slot-{instance.slot}")} if self.plan.spool else {}
-        order = Order(instance.group.entrances, output.stdout_fd, output.stderr_fd, settings)
+        order = Order(instance.group.entrances, output.stdout_fd, output.stderr_fd, settings, instance.id)
         refusals = []
         for starter in self._starters:
             try:
@@ -134,7 +155,7 @@ class Launcher:
     def _arguments(self) -> list[str]:
         plan = self.plan
         # Without a quota it would start a worker for each CPU of the machine.
-        workers = [] if self.cgroups.enforced else ["--workers", str(max(1, int(plan.instance_class.cpu)))]
+        workers = [] if self.enforced else ["--workers", str(max(1, int(plan.instance_class.cpu)))]
         ours = {"host": "127.0.0.1", "port": 0, "lame-duck-s": plan.lame_duck_s, "grace-s": plan.grace_s}
         return [
             *workers,
@@ -155,7 +176,7 @@ class _Life:
         self._launcher = launcher
         self._instance = instance
         self._delay_s = delay_s
-        self._process: Process | None = None
+        self._process: Running | None = None
         self._asked: str | None = None
         self._killed: str | None = None
         self._cut = asyncio.Event()  # what it waits for before it has a process is over
@@ -169,7 +190,7 @@ class _Life:
             if self._process:
                 self._end_in_time(self._process)
 
-    def _end_in_time(self, process: Process) -> None:
+    def _end_in_time(self, process: Running) -> None:
         process.send(signal.SIGTERM)
         limit_s = self._launcher.plan.kill_after_s
         asyncio.get_running_loop().call_later(limit_s, self._kill, f"killed {limit_s:g} s after SIGTERM")
@@ -181,7 +202,7 @@ class _Life:
 
     async def run(self) -> None:
         """From the decision to the end of its process."""
-        instance, launcher = self._instance, self._launcher
+        instance, launcher, group = self._instance, self._launcher, Group()
         try:
             if self._delay_s > 0:
                 with suppress(TimeoutError):
@@ -190,13 +211,13 @@ class _Life:
                 launcher.note(instance, State.STOPPED, f"{self._asked}, before it was started")
                 return
             gets = launcher.plan.instance_class
-            instance.group = launcher.cgroups.group(instance.id, gets.cpu, gets.memory_bytes)
-            instance.enforced = launcher.cgroups.enforced
+            instance.group = group = launcher.cgroups.group(instance.id, gets.cpu, gets.memory_bytes)
+            instance.enforced = launcher.enforced
             await self._run_process()
         except (TidesightError, OSError) as error:  # no process, no log file: the fleet goes on without it
             launcher.note(instance, State.CRASHED, f"could not be started: {error}")
         finally:
-            launcher.cgroups.remove(instance.group)
+            launcher.cgroups.remove(group)
 
     async def _run_process(self) -> None:
         instance, output = self._instance, Output(self._instance.log)
@@ -207,7 +228,7 @@ class _Life:
             output.handed_over()
             if self._asked is not None:  # while it was being started
                 self._end_in_time(process)
-            becoming_ready = asyncio.create_task(self._become_ready(output))
+            becoming_ready = asyncio.create_task(self._become_ready(process, output))
             instance.exit_code = await process.wait()
             becoming_ready.cancel()
             instance.final_usage = instance.group.usage()
@@ -215,12 +236,13 @@ class _Life:
             output.close()
         self._note_end()
 
-    async def _become_ready(self, output: Output) -> None:
+    async def _become_ready(self, process: Running, output: Output) -> None:
         limit_s = self._launcher.plan.start_limit_s
         try:
             async with asyncio.timeout(limit_s):
                 self._instance.address = await output.address
-                await until_ready(*self._instance.address)
+                group, _ = await asyncio.gather(process.locate(), until_ready(*self._instance.address))
+                self._instance.pid, self._instance.group = process.pid, group or self._instance.group
         except TimeoutError:
             self._kill(f"not ready within {limit_s:g} s")
         else:
