@@ -112,6 +112,8 @@ class ContainerStart:
             told = f"--image: {runtime} has no image {how.image!r}; build it ({runtime} build -f deploy/Dockerfile " \
                 f"-t {how.image} .) or fetch it ({runtime} pull {how.image})"  # fmt: skip
             raise ConfigError(told, field="image")
+        how.way.mkdir(parents=True, exist_ok=True)
+        how.way.chmod(0o755)
 
     async def start(self, order: Order) -> ContainerProcess:
         """Start it.

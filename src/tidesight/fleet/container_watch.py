@@ -75,11 +75,11 @@ def watch(lifeline_fd: int, name: str, command: Sequence[str]) -> int:
             client.send_signal(signal.SIGTERM)
         elif number == KILL:
             _kill(runtime, name, client)
-    code = client.returncode
+    code = client.returncode if client.returncode >= 0 else 128 - client.returncode
     if code == _KILLED and ask(runtime, "inspect", "-f", "{{.State.OOMKilled}}", name).stdout.strip() == "true":
         print("tidesight: out of memory: killed by the kernel at its limit", file=sys.stderr)
     remove(runtime, name)
-    return code if code >= 0 else 128 - code
+    return code
 
 
 def _signals(*numbers: signal.Signals) -> Iterator[int]:

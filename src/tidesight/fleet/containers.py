@@ -66,6 +66,11 @@ class Containers:
         """Of all containers of the fleet: its folder is held by one fleet at a time, whatever its name."""
         return f"{LABEL}={self.fleet}"
 
+    @property
+    def way(self) -> Path:
+        """An empty folder that stands for root's home, which in an image is closed to its user, on the way to files."""
+        return self.fleet / "way"
+
 
 def container_user() -> tuple[int, int]:
     """User and group inside: root stands in for the image's own; others are themselves, and own what it writes."""
@@ -94,7 +99,7 @@ def run_command(how: Containers, limits: Limits, name: str, serve: Sequence[str]
     if how.runtime == "podman" and uid != _IMAGE_USER:
         words += ["--userns", "keep-id"]  # without root: the user inside is the user outside
     if any(one.path.is_relative_to(_ROOTS_HOME) for one in mounts):
-        words += ["--tmpfs", f"{_ROOTS_HOME}:mode=0755"]  # the image's is closed to its user
+        words += ["--volume", f"{how.way}:{_ROOTS_HOME}"]
     for one in mounts:
         words += ["--volume", f"{one.path}:{one.path}{'' if one.writable else ':ro'}"]
     for variable in how.environment:

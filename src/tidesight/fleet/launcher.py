@@ -32,6 +32,7 @@ from tidesight.fleet.readiness import until_ready
 from tidesight.fleet.template import Template
 
 log = logging.getLogger(__name__)
+_WHY = ("tidesight: ", "Error: ", "docker: ")  # as we begin it, as Podman does, and Docker
 _TAIL_BYTES = 4096
 _TAIL_CHARACTERS = 300
 
@@ -273,4 +274,4 @@ def _last_words(log_file: Path) -> str:
     except OSError:
         return ""
     said = [line.strip()[:_TAIL_CHARACTERS] for line in reversed(lines) if line.strip()]
-    return next((line for line in said if line.startswith("tidesight: ")), said[0] if said else "")
+    return next((line for line in said if line.startswith(_WHY)), said[0] if said else "")
