@@ -157,6 +157,10 @@ def test_a_killed_controller_leaves_nothing_behind_and_the_next_one_goes_on(tmp_
         (("--platform", "gke", "--model", "absent.onnx"), "absent.onnx"),
         (("--platform", "gke", "--api-key-file", "absent"), "absent"),
         (("--platform", "gke", "--name", "../up"), "name"),
+        (("--runtime", "lxc", "--image", "x"), "--runtime: expected docker or podman, got 'lxc'"),
+        (("--runtime", "podman"), "--runtime needs --image"),
+        (("--image", "x"), "--image needs --runtime"),
+        (("--runtime", "podman", "--image", "x", "--runtime-args", "'"), "--runtime-args: No closing quotation"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

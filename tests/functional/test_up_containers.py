@@ -127,6 +127,6 @@ def test_a_container_that_ends_is_replaced_and_none_outlives_the_controller(engi
 def test_a_container_without_the_memory_it_needs_says_so(engine: Any, tmp_path: Path) -> None:
     with up(engine, tmp_path, *CLOUD_RUN, "--memory", "64Mi") as fleet:
         fleet.url()
-        fleet.until(r"(crashed: ended with -9: tidesight: out of memory)")
+        fleet.until(r"INFO .* (i1 crashed: ended with -9: tidesight: (?:killed: )?out of memory)")
         shown = json.loads(fleet.run("status", "--json").stdout)
-        assert not [one for one in shown["instances"] if one["state"] == "ready"]
+        assert any("out of memory" in one["reason"] for one in shown["instances"])

@@ -4,7 +4,6 @@ Each container has a process of ours beside it (`container_watch.py`), which is 
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import shutil
@@ -19,8 +18,6 @@ from tidesight.fleet.cgroups import Group
 from tidesight.fleet.container_watch import KILL, ask, remove
 from tidesight.fleet.containers import Containers, Limits, Mount, container_user, run_command, serve_words
 from tidesight.fleet.processes import Order, Process, spawn
-
-log = logging.getLogger(__name__)
 
 
 class ContainerProcess:
@@ -65,7 +62,6 @@ class ContainerProcess:
         pid, _, identity = asked.stdout.strip().partition(" ")
         folders = groups_of(int(pid), identity) if pid.isdecimal() and identity else {}
         if not folders:
-            log.warning("%s: its CPU and memory cannot be seen from here: %s", self._name, asked.stderr.strip() or pid)
             return None
         self.pid = int(pid)
         return Group(folders)
@@ -129,8 +125,13 @@ class ContainerStart:
             own.append(Mount(Path(spool), writable=True))
         serve = [*self._arguments, *serve_words(order.settings)]
         command = run_command(self._how, self._limits, name, serve, own)
-        watch = [sys.executable, "-m", "tidesight.fleet.container_watch", str(self._lifeline_fd), name, *command]
-        watcher = spawn(watch, (self._lifeline_fd,), order.stdout_fd, order.stderr_fd)
+        told = [str(self._lifeline_fd), name, str(self._how.fleet), *command]
+        watcher = spawn(
+            [sys.executable, "-m", "tidesight.fleet.container_watch", *told],
+            (self._lifeline_fd,),
+            order.stdout_fd,
+            order.stderr_fd,
+        )
         return ContainerProcess(watcher, self._how.runtime, name)
 
 

@@ -1,6 +1,6 @@
 """The process beside a container: its exit code is the container's, and it never leaves the container behind.
 
-    python -m tidesight.fleet.container_watch LIFELINE_FD NAME RUNTIME run ... --name NAME ... IMAGE ...
+    python -m tidesight.fleet.container_watch LIFELINE_FD NAME FOLDER RUNTIME run ... --name NAME ... IMAGE ...
 
 The client of Docker or Podman runs in the foreground as its child, which passes on output and signals. But a client
 that is killed leaves its container running; so whoever has to end with the controller is this process: when the
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from tidesight.fleet.lifeline import end_with
 
@@ -50,12 +51,13 @@ def remove(runtime: str, *names: str) -> None:
         ask(runtime, "rm", "-f", *names)
 
 
-def watch(lifeline_fd: int, name: str, command: Sequence[str]) -> int:
+def watch(lifeline_fd: int, name: str, folder: Path, command: Sequence[str]) -> int:
     """Run a container to its end, and remove it.
 
     Args:
         lifeline_fd: Read end of the lifeline.
         name: Of the container.
+        folder: Where the runtime may leave files of its own: Podman's conmon notes an `oom` wherever it was started.
         command: That runs it in the foreground; the first word is the runtime's program.
 
     Returns:
@@ -65,19 +67,21 @@ def watch(lifeline_fd: int, name: str, command: Sequence[str]) -> int:
     end_with(lifeline_fd, parent=True, number=KILL)
     runtime = command[0]
     try:
-        client = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - what the controller says
+        client = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL)  # noqa: S603 - what the controller says
     except OSError as error:
         print(f"tidesight: cannot start {runtime}: {error.strerror}", file=sys.stderr)
         return _NOT_FOUND
+    asked = False
     while client.poll() is None:
         number = next(signals)
         if number == signal.SIGTERM:
             client.send_signal(signal.SIGTERM)
         elif number == KILL:
+            asked = True
             _kill(runtime, name, client)
     code = client.returncode if client.returncode >= 0 else 128 - client.returncode
-    if code == _KILLED and ask(runtime, "inspect", "-f", "{{.State.OOMKilled}}", name).stdout.strip() == "true":
-        print("tidesight: out of memory: killed by the kernel at its limit", file=sys.stderr)
+    if code == _KILLED and not asked:
+        print(f"tidesight: {_why_killed(runtime, name)}", file=sys.stderr)
     remove(runtime, name)
     return code
 
@@ -92,6 +96,12 @@ def _signals(*numbers: signal.Signals) -> Iterator[int]:
     return (number for _ in iter(int, 1) for number in os.read(read_fd, 1))
 
 
+def _why_killed(runtime: str, name: str) -> str:
+    if ask(runtime, "inspect", "-f", "{{.State.OOMKilled}}", name).stdout.strip() == "true":
+        return "out of memory: killed by the kernel at its limit"
+    return "killed: out of memory, unless somebody did it"  # Podman is not told of each
+
+
 def _kill(runtime: str, name: str, client: "subprocess.Popen[bytes]") -> None:
     """Kill a container which the client may not have made yet; a runtime that does not answer is given up."""
     until_s = time.monotonic() + _KILL_LIMIT_S
@@ -103,4 +113,4 @@ def _kill(runtime: str, name: str, client: "subprocess.Popen[bytes]") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(watch(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    sys.exit(watch(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:]))
