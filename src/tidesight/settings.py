@@ -7,7 +7,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -130,6 +130,27 @@ def serve_settings(
     ):
         settings = _override(settings, values, source)
     return settings
+
+
+def serve_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Settings of `tidesight serve` that the environment gives, by name: for one that does not inherit it."""
+    return _from_environment(os.environ if environ is None else environ, ServeSettings)
+
+
+def add_api_key(file: str | None, key: str, environ: MutableMapping[str, str] | None = None) -> bool:
+    """Have the instances that this process starts accept one more key, if they want keys at all; whether they do.
+
+    Args:
+        file: Of keys, as given on the command line; None where it was not.
+        key: For whoever looks after the instances.
+        environ: The environment that they inherit; None is the process's own.
+    """
+    environ = os.environ if environ is None else environ
+    keys = environ.get(f"{PREFIX}API_KEYS", "")
+    if not (keys or file or environ.get(f"{PREFIX}API_KEY_FILE")):
+        return False
+    environ[f"{PREFIX}API_KEYS"] = ",".join(filter(None, (keys, key)))
+    return True
 
 
 def tuned_folder(environ: Mapping[str, str] | None = None) -> Path:

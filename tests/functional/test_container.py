@@ -32,17 +32,6 @@ COLD_GOAL_S = 1.0
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The image, built once."""
-    engine = Engine(tmp_path_factory.mktemp("containers"))
-    try:
-        engine.build()
-        yield engine
-    finally:
-        engine.close()
-
-
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])

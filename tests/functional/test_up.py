@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import psutil
@@ -125,6 +126,26 @@ def test_up_scale_status_and_ctrl_c(tmp_path: Path, astronaut_jpeg: bytes) -> No
         assert any(row.policy == "cloud-run's own" for row in run.decisions())
 
 
+def test_instances_with_keys_are_looked_after_all_the_same(tmp_path: Path, astronaut_jpeg: bytes) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-the-callers\n")
+    with up(tmp_path, "--min", "1", "--max", "1", "--cpu", "0.5", "--api-key-file", str(keys)) as fleet:
+        url = fleet.url()
+        fleet.until_ready(1)
+        with pytest.raises(HTTPError) as refused:
+            post(url, astronaut_jpeg)
+        assert refused.value.code == 401
+        refused.value.close()
+        request = Request(
+            f"{url}/v1/detect", astronaut_jpeg, {"Content-Type": "image/jpeg", "X-API-Key": "a-key-of-the-callers"}
+        )
+        with urlopen(request, timeout=LIMIT_S) as answer:
+            assert answer.status == 200
+        time.sleep(1.5)
+        (instance,) = json.loads(fleet.run("status", "--json").stdout)["instances"]
+        assert instance["in_flight"] is not None  # its metrics are read
+
+
 def test_a_killed_controller_leaves_nothing_behind_and_the_next_one_goes_on(tmp_path: Path) -> None:
     arguments = ("--platform", "gke", "--min", "1", "--max", "3", "--cpu", "0.3")
     with up(tmp_path, *arguments) as fleet:
@@ -157,6 +178,10 @@ def test_a_killed_controller_leaves_nothing_behind_and_the_next_one_goes_on(tmp_
         (("--platform", "gke", "--model", "absent.onnx"), "absent.onnx"),
         (("--platform", "gke", "--api-key-file", "absent"), "absent"),
         (("--platform", "gke", "--name", "../up"), "name"),
+        (("--runtime", "lxc", "--image", "x"), "--runtime: expected docker or podman, got 'lxc'"),
+        (("--runtime", "podman"), "--runtime needs --image"),
+        (("--image", "x"), "--image needs --runtime"),
+        (("--runtime", "podman", "--image", "x", "--runtime-args", "'"), "--runtime-args: No closing quotation"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

@@ -1,10 +1,11 @@
 """From what `tidesight up` is told to a plan of a fleet: platform, rule, bounds, class, how instances start and end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidesight.commands.fleet_containers import ContainerWishes, containers
 from tidesight.errors import ConfigError
 from tidesight.resources import usable_resources
 
@@ -42,6 +43,8 @@ class Wishes:
         serve: Arguments of `tidesight serve`.
         store_mode: Of the instances, for the folder in which each has its spool.
         fork: Whether instances may be forked from a template.
+        containers: In which instances run; None runs them as processes.
+        api_key: That instances accept from us; None where they want none.
     """
 
     platform: str = "gke"
@@ -59,6 +62,8 @@ class Wishes:
     serve: Sequence[str] = ()
     store_mode: str | None = None
     fork: bool = True
+    containers: ContainerWishes | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | None = None) -> "FleetPlan":
@@ -92,6 +97,7 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
         if pinned is not None
         else max(bounds.least, min(wanted, wanted if bounds.most is None else bounds.most)),
         pinned,
+        wishes.api_key,
     )
 
 
@@ -173,14 +179,16 @@ def _bounded(settings: Any, bounds: "Bounds") -> Any:
 def _launch(wishes: Wishes, platform: "Platform", folder: Path) -> "LaunchPlan":
     from tidesight.fleet.instances import LaunchPlan
 
+    how, arguments = (None, wishes.serve) if wishes.containers is None else containers(wishes.containers, folder)
     kill_after_s = max(platform.drain.grace_s, 2 * (_LAME_DUCK_S + _FLUSH_S))
     return LaunchPlan(
         folder / "instances",
         instance_class(wishes, platform),
-        arguments=wishes.serve,
+        arguments=arguments,
         lame_duck_s=_LAME_DUCK_S,
         grace_s=kill_after_s - _LAME_DUCK_S - _FLUSH_S,
         kill_after_s=kill_after_s,
         spool=folder / "spool" if wishes.store_mode == "async" else None,
         fork=wishes.fork,
+        containers=how,
     )

@@ -8,14 +8,16 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidesight import logs
+from tidesight.commands.fleet_containers import container_wishes
 from tidesight.commands.fleet_plan import Wishes, fleet_plan
 from tidesight.errors import ConfigError
-from tidesight.settings import fleets_folder
+from tidesight.settings import add_api_key, fleets_folder
 
 if TYPE_CHECKING:
     from tidesight.fleet.fleet import Fleet
@@ -60,21 +62,29 @@ def up(
     page_port: Annotated[int, typer.Option(help="Of the live page, on loopback; 0 takes a free one.")] = 0,
     name: Annotated[str, typer.Option(help="Of the fleet, for status and scale.")] = "default",
     record: Annotated[Path | None, typer.Option(help="Folder of the recorded run (default: the fleet's own).")] = None,
+    runtime: Annotated[str | None, typer.Option(help="docker or podman: instances are containers of it.")] = None,
+    image: Annotated[str | None, typer.Option(help="Of these containers: deploy/Dockerfile, built.")] = None,
+    runtime_args: Annotated[
+        str | None, typer.Option(help="Further options of its run, in quotes.", envvar="TIDESIGHT_RUNTIME_ARGS")
+    ] = None,
     tui: Annotated[bool, typer.Option("--tui", help="A view in the terminal instead of log lines.")] = False,
 ) -> None:
     """Run an autoscaled fleet on this machine; Ctrl-C drains it and reports.
 
-    Instances are real processes with the CPU and memory of their class, as far as the kernel lets us; requests go
-    through a real Envoy; when instances are added and removed is decided by the platform's own rule.
+    Instances are real processes with the CPU and memory of their class, as far as the kernel lets us, or containers;
+    requests go through a real Envoy; when instances are added and removed is decided by the platform's own rule.
     """
     given = {
         "model": model, "labels": labels, "engine": engine, "store": store, "store_mode": store_mode,
         "api_key_file": api_key_file, "deadline_s": deadline_s,
     }  # fmt: skip
     serve = [word for key, value in given.items() if value is not None for word in _argument(key, value)]
+    ours = token_urlsafe(24)
+    api_key = ours if add_api_key(api_key_file, ours) else None  # for /metrics, whatever becomes of the others
+    inside = container_wishes(runtime, image, runtime_args, given)
     wishes = Wishes(
         platform, set_ or (), config, policy, policy_set or (), min_, max_, cpu, memory, delays, host, port, serve,
-        store_mode, fork,
+        inside.settings.get("store_mode") if inside else store_mode, fork, inside, api_key,
     )  # fmt: skip
     sys.exit(_run(wishes, name, record, page_port, tui))
 
@@ -188,13 +198,13 @@ async def _open_page(run: _Run, fleet: "Fleet", stack: AsyncExitStack) -> str:
 
 
 def _greet(run: _Run, fleet: "Fleet", page: str, recording: "Recording") -> None:
-    from tidesight.fleet.viewing import class_in_words, enforced_in_words
+    from tidesight.fleet.viewing import class_in_words
 
     platform, bounds = run.plan.scaling.platform, run.plan.scaling.bounds
     gets = run.plan.launch.instance_class
     told = run.console.print
     most = "any number of" if bounds.most is None else f"up to {bounds.most}"
-    each = f"{class_in_words(gets)}, {enforced_in_words(fleet)}"
+    each = f"{class_in_words(gets)}, {fleet.launcher.enforcement}"
     told(f"[bold]{platform.name}[/bold]: {bounds.least} {most} instances of {each}")
     for line in _notes(run, platform, gets):
         told(line)

@@ -79,7 +79,7 @@ def find_hierarchies(proc: Path = Path("/proc")) -> Hierarchy:
         NotUsable: there is none, with the reason.
         OSError: what is there may not be used.
     """
-    own = dict(_own_groups(proc))
+    own = dict(_groups(proc, "self"))
     mounts = list(_mounts(proc))
     v1 = {}
     for name in _V1:
@@ -94,6 +94,31 @@ def find_hierarchies(proc: Path = Path("/proc")) -> Hierarchy:
     raise NotUsable("neither cgroup v1 nor v2 with the cpu and memory controllers is mounted")
 
 
+def groups_of(pid: int, part: str, proc: Path = Path("/proc")) -> dict[str, Path]:
+    """The groups of another process, such as a container's, by controller as in `Hierarchy.folders`.
+
+    Args:
+        pid: Its id.
+        part: What their paths have to contain, as the id may be one of another machine.
+        proc: The proc file system.
+
+    Returns:
+        Nothing where they cannot be seen.
+    """
+    of_it = dict(_groups(proc, str(pid)))
+    found: dict[str, Path] = {}
+    for kind, root, mounted, options in _mounts(proc):
+        names = [""] if kind == "cgroup2" else [name for name in _V1 if name in options.split(",")]
+        for name in names:
+            path = of_it.get(name, "")
+            folder = mounted / path.removeprefix(root.rstrip("/")).strip("/")
+            if part in path and folder.is_dir():
+                found.setdefault(name, folder)
+    if all(name in found for name in _V1):
+        return {name: found[name] for name in _V1}
+    return {"": found[""]} if "" in found and (found[""] / "memory.current").exists() else {}
+
+
 def _mounts(proc: Path) -> Iterator[tuple[str, str, Path, str]]:
     """(type, root of the mount within the hierarchy, where it is, super block options) of each."""
     for line in _read(proc / "self" / "mountinfo").splitlines():
@@ -104,9 +129,9 @@ def _mounts(proc: Path) -> Iterator[tuple[str, str, Path, str]]:
             yield kind, root, Path(mounted.replace("\\040", " ")), options
 
 
-def _own_groups(proc: Path) -> Iterator[tuple[str, str]]:
-    """(controller, path) of the groups this process is in; the unified hierarchy has the controller ""."""
-    for line in _read(proc / "self" / "cgroup").splitlines():
+def _groups(proc: Path, who: str) -> Iterator[tuple[str, str]]:
+    """(controller, path) of the groups a process is in; the unified hierarchy has the controller ""."""
+    for line in _read(proc / who / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             yield controller, path

@@ -21,8 +21,14 @@ class _Answer:
         self.complete = True
 
 
-async def exchange(where: Endpoint, path: str, method: str = "GET") -> tuple[int, bytes]:
+async def exchange(where: Endpoint, path: str, method: str = "GET", key: str | None = None) -> tuple[int, bytes]:
     """Ask, over a connection of its own; bound the time yourself.
+
+    Args:
+        where: Whom.
+        path: What.
+        method: How.
+        key: API key to send; None sends none.
 
     Returns:
         Status and body.
@@ -32,7 +38,8 @@ async def exchange(where: Endpoint, path: str, method: str = "GET") -> tuple[int
     """
     reader, writer = await asyncio.open_connection(where.host, where.port)
     try:
-        writer.write(f"{method} {path} HTTP/1.1\r\nhost: {where}\r\nconnection: close\r\n\r\n".encode())
+        shown = f"x-api-key: {key}\r\n" if key else ""
+        writer.write(f"{method} {path} HTTP/1.1\r\nhost: {where}\r\n{shown}connection: close\r\n\r\n".encode())
         answer = _Answer()
         parser = httptools.HttpResponseParser(answer)
         while not answer.complete:

@@ -112,7 +112,7 @@ class Fleet:
         routing.by_activator = platform.queueing.where == "activator"
         prices = max((one.source.as_of for one in platform.prices.numbers), default="")
         ledger = Ledger(platform.billing, prices, self._started_s)
-        parts = Parts(self.launcher, self.activator, routing, Scraper(), ledger)
+        parts = Parts(self.launcher, self.activator, routing, Scraper(plan.api_key), ledger)
         self.controller = Controller(plan.scaling, parts, self._decided, pinned=plan.pinned)
         self.controller.resize(plan.wanted)
         self._traffic = Traffic()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tidesight.errors import ConfigError
 from tidesight.fleet.cgroups import Group
+from tidesight.fleet.containers import Containers
 from tidesight.fleet.usage import Usage, process_usage
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -84,6 +85,7 @@ class LaunchPlan:
         spool: With `--store-mode async`: folder under which each has a spool of its own. The next instance in the
             same place uploads what a killed one left.
         fork: Whether to fork from a template where that is safe.
+        containers: How instances run as containers, which are not forked; None runs them as processes.
     """
 
     folder: Path
@@ -96,6 +98,7 @@ class LaunchPlan:
     kill_after_s: float = 30.0
     spool: Path | None = None
     fork: bool = False
+    containers: Containers | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,8 @@ class Instance:
         slot: Its place, the lowest that was free; a number for what outlives it, such as a spool.
         log: File with what it says.
         enforced: Whether the kernel holds it to its class.
-        how: "forked" or "fresh"; empty until its process exists.
-        pid: Its process, or None.
+        how: "forked", "fresh" or the runtime of its container; empty until its process exists.
+        pid: Its process, or None; that of a container once it listens.
         address: (host, port) where it listens, or None.
         exit_code: Of its process (negative: the signal), or None when there is none or it is not known.
         history: Its states so far, the first one the decision to start it.

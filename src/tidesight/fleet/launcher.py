@@ -22,14 +22,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from tidesight.errors import TidesightError
-from tidesight.fleet.cgroups import Cgroups
+from tidesight.fleet.cgroups import Cgroups, Group
+from tidesight.fleet.container_start import ContainerStart
+from tidesight.fleet.containers import Limits
 from tidesight.fleet.instances import ENDED, Instance, LaunchPlan, State, Transition
 from tidesight.fleet.lifeline import Lifeline
-from tidesight.fleet.processes import CannotStart, FreshStart, Order, Output, Process, Starter
+from tidesight.fleet.processes import CannotStart, FreshStart, Order, Output, Running, Starter
 from tidesight.fleet.readiness import until_ready
 from tidesight.fleet.template import Template
 
 log = logging.getLogger(__name__)
+_WHY = ("tidesight: ", "Error: ", "docker: ")  # as we begin it, as Podman does, and Docker
 _TAIL_BYTES = 4096
 _TAIL_CHARACTERS = 300
 
@@ -63,6 +66,13 @@ class Launcher:
     async def open(self) -> None:
         """Clear what dead fleets left, find out what is enforced, and begin to load the template."""
         self.plan.folder.mkdir(parents=True, exist_ok=True)
+        if self.plan.containers:
+            gets = self.plan.instance_class
+            limits = Limits(gets.cpu, gets.memory_bytes)
+            container = ContainerStart(self.plan.containers, limits, self._arguments(), self.lifeline.fd)
+            await container.open()
+            self._starters.append(container)
+            return
         self.cgroups = await asyncio.to_thread(Cgroups.open)
         arguments = self._arguments()
         if self.plan.fork:
@@ -70,6 +80,18 @@ class Launcher:
             self.template.open()
             self._starters.append(self.template)
         self._starters.append(FreshStart(arguments, self.lifeline.fd))
+
+    @property
+    def enforced(self) -> bool:
+        """Whether instances get the CPU and memory of their class and no more."""
+        return self.plan.containers is not None or self.cgroups.enforced
+
+    @property
+    def enforcement(self) -> str:
+        """By what, or why not, in words that begin with "enforced" or "not enforced"."""
+        if self.plan.containers:
+            return f"enforced by {self.plan.containers.runtime}"
+        return "enforced by the kernel" if self.cgroups.enforced else f"not enforced: {self.cgroups.reason}"
 
     def start(self, delay_s: float | None = None, avoid: Collection[int] = ()) -> Instance:
         """Decide to start one more instance; it starts beside.
@@ -82,7 +104,7 @@ class Launcher:
         slot = next(number for number in itertools.count() if number not in taken)
         name = f"i{next(self._numbers)}"
         decided = Transition(State.STARTING, time.monotonic(), "asked for")
-        instance = Instance(name, slot, self.plan.folder / f"{name}.log", self.cgroups.enforced, [decided])
+        instance = Instance(name, slot, self.plan.folder / f"{name}.log", self.enforced, [decided])
         self.instances.append(instance)
         life = self._lives[instance] = _Life(self, instance, self.plan.delay_s if delay_s is None else delay_s)
         life.task = asyncio.create_task(life.run(), name=name)
@@ -112,7 +134,7 @@ class Launcher:
             del self._lives[instance]
         self._tell(instance)
 
-    async def spawn(self, instance: Instance, output: Output) -> Process:
+    async def spawn(self, instance: Instance, output: Output) -> Running:
         """Start its process, in the fastest way that works; for the lives of instances alone.
 
         Raises:
@@ -121,7 +143,7 @@ class Launcher:
         settings = {"instance": instance.id}
         if self.plan.spool:
             settings["spool"] = str(self.plan.spool / f"slot-{instance.slot}")
-        order = Order(instance.group.entrances, output.stdout_fd, output.stderr_fd, settings)
+        order = Order(instance.group.entrances, output.stdout_fd, output.stderr_fd, settings, instance.id)
         refusals = []
         for starter in self._starters:
             try:
@@ -136,7 +158,7 @@ class Launcher:
     def _arguments(self) -> list[str]:
         plan = self.plan
         # Without a quota it would start a worker for each CPU of the machine.
-        workers = [] if self.cgroups.enforced else ["--workers", str(max(1, int(plan.instance_class.cpu)))]
+        workers = [] if self.enforced else ["--workers", str(max(1, int(plan.instance_class.cpu)))]
         ours = {"host": "127.0.0.1", "port": 0, "lame-duck-s": plan.lame_duck_s, "grace-s": plan.grace_s}
         return [
             *workers,
@@ -157,7 +179,7 @@ class _Life:
         self._launcher = launcher
         self._instance = instance
         self._delay_s = delay_s
-        self._process: Process | None = None
+        self._process: Running | None = None
         self._asked: str | None = None
         self._killed: str | None = None
         self._cut = asyncio.Event()  # what it waits for before it has a process is over
@@ -171,7 +193,7 @@ class _Life:
             if self._process:
                 self._end_in_time(self._process)
 
-    def _end_in_time(self, process: Process) -> None:
+    def _end_in_time(self, process: Running) -> None:
         process.send(signal.SIGTERM)
         limit_s = self._launcher.plan.kill_after_s
         asyncio.get_running_loop().call_later(limit_s, self._kill, f"killed {limit_s:g} s after SIGTERM")
@@ -183,7 +205,7 @@ class _Life:
 
     async def run(self) -> None:
         """From the decision to the end of its process."""
-        instance, launcher = self._instance, self._launcher
+        instance, launcher, group = self._instance, self._launcher, Group()
         try:
             if self._delay_s > 0:
                 with suppress(TimeoutError):
@@ -192,13 +214,13 @@ class _Life:
                 launcher.note(instance, State.STOPPED, f"{self._asked}, before it was started")
                 return
             gets = launcher.plan.instance_class
-            instance.group = launcher.cgroups.group(instance.id, gets.cpu, gets.memory_bytes)
-            instance.enforced = launcher.cgroups.enforced
+            instance.group = group = launcher.cgroups.group(instance.id, gets.cpu, gets.memory_bytes)
+            instance.enforced = launcher.enforced
             await self._run_process()
         except (TidesightError, OSError) as error:  # no process, no log file: the fleet goes on without it
             launcher.note(instance, State.CRASHED, f"could not be started: {error}")
         finally:
-            launcher.cgroups.remove(instance.group)
+            launcher.cgroups.remove(group)
 
     async def _run_process(self) -> None:
         instance, output = self._instance, Output(self._instance.log)
@@ -209,7 +231,7 @@ class _Life:
             output.handed_over()
             if self._asked is not None:  # while it was being started
                 self._end_in_time(process)
-            becoming_ready = asyncio.create_task(self._become_ready(output))
+            becoming_ready = asyncio.create_task(self._become_ready(process, output))
             instance.exit_code = await process.wait()
             becoming_ready.cancel()
             instance.final_usage = instance.group.usage()
@@ -217,12 +239,13 @@ class _Life:
             output.close()
         self._note_end()
 
-    async def _become_ready(self, output: Output) -> None:
+    async def _become_ready(self, process: Running, output: Output) -> None:
         limit_s = self._launcher.plan.start_limit_s
         try:
             async with asyncio.timeout(limit_s):
                 self._instance.address = await output.address
-                await until_ready(*self._instance.address)
+                group, _ = await asyncio.gather(process.locate(), until_ready(*self._instance.address))
+                self._instance.pid, self._instance.group = process.pid, group or self._instance.group
         except TimeoutError:
             self._kill(f"not ready within {limit_s:g} s")
         else:
@@ -253,4 +276,4 @@ def _last_words(log_file: Path) -> str:
     except OSError:
         return ""
     said = [line.strip()[:_TAIL_CHARACTERS] for line in reversed(lines) if line.strip()]
-    return next((line for line in said if line.startswith("tidesight: ")), said[0] if said else "")
+    return next((line for line in said if line.startswith(_WHY)), said[0] if said else "")

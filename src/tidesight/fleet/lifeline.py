@@ -44,12 +44,13 @@ class Lifeline:
         self._write_fd = self.fd = -1
 
 
-def end_with(fd: int, *, parent: bool) -> None:
+def end_with(fd: int, *, parent: bool, number: signal.Signals = signal.SIGKILL) -> None:
     """Have this process killed when the other end of a lifeline closes; at once, if it has closed already.
 
     Args:
         fd: Read end of the lifeline, as it was inherited.
         parent: Also when the thread that started this process ends.
+        number: Another signal in place of SIGKILL, for a process that has to clear up; it may come more than once.
 
     Raises:
         ConfigError: the descriptor is no pipe.
@@ -59,14 +60,14 @@ def end_with(fd: int, *, parent: bool) -> None:
         own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK)
         os.set_inheritable(own, True)  # over an exec; a program that is started from here has a copy of no effect
         fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(own, fcntl.F_SETSIG, number)
         fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
     except OSError as error:
         raise ConfigError(f"lifeline_fd: {fd} is no pipe: {error.strerror}", field="lifeline_fd") from None
     if parent:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if _is_closed(own):  # before the signal was asked for
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
 
 def _is_closed(fd: int) -> bool:

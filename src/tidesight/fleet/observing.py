@@ -22,7 +22,7 @@ def seen(one: Instance, meter: Meter | None, gets: InstanceClass, leaving: bool)
         usage["cpu"] = round(rates.cpu * 1000)
     if latest is not None and latest.memory_bytes is not None:
         usage["memory"] = latest.memory_bytes * 1000
-    running: observation.Phase = "Pending" if one.pid is None else "Running"
+    running: observation.Phase = "Pending" if one.spawned_s is None else "Running"
     return observation.Instance(
         name=one.id,
         phase=_PHASES.get(one.state, running),

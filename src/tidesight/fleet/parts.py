@@ -1,6 +1,6 @@
 """What a fleet is made of: its plan, the rule by which it scales, and the parts that the controller acts on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tidesight.autoscaling.policy import Autoscaler, Bounds
 from tidesight.fleet.activator import Activator
@@ -43,6 +43,7 @@ class FleetPlan:
         front: How Envoy listens.
         wanted: Instances to begin with.
         pinned: A count set by hand before, or None.
+        api_key: That instances accept from us; None where they want none.
     """
 
     scaling: ScalingPlan
@@ -51,6 +52,7 @@ class FleetPlan:
     front: FrontSettings
     wanted: int
     pinned: int | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass

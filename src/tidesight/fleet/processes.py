@@ -3,8 +3,7 @@
 A process is held by a pidfd: it tells of its end without a thread and without polling, takes signals that can hit no
 other process, and works for processes that are not our children (a template's forks).
 
-The seam for other ways to run an instance, such as containers of Docker or Podman, is `Starter`: it has one method.
-There is none for containers yet.
+The seam for other ways to run an instance is `Starter`, which has one method; `container_start.py` is one.
 """
 
 import asyncio
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tidesight.errors import TidesightError
+from tidesight.fleet.cgroups import Group
 
 # A shell enters the groups and becomes the instance: all that it does counts, its start included.
 _ENTER = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit; shift; done; shift; exec "$@"'
@@ -41,12 +41,39 @@ class Order:
         stdout_fd: Its standard output.
         stderr_fd: Its standard error.
         settings: Of `tidesight serve`, of this instance alone, by name.
+        name: Of the instance.
     """
 
     entrances: Sequence[str]
     stdout_fd: int
     stderr_fd: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+
+
+class Running(Protocol):
+    """An instance that was started, as whoever started it holds it."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None while that is not known."""
+        ...
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens when it has ended."""
+        ...
+
+    async def wait(self) -> int | None:
+        """Wait for its end, once; its exit code (negative: the signal), or None when that is not known."""
+        ...
+
+    async def locate(self) -> Group | None:
+        """Call this once it listens, to find what was not known before: `pid`, and its control group.
+
+        Returns:
+            None when it has none other than what it was started in.
+        """
+        ...
 
 
 class Process:
@@ -83,13 +110,16 @@ class Process:
         self._pidfd = -1
         return code
 
+    async def locate(self) -> None:
+        """All is known of it from the start."""
+
 
 class Starter(Protocol):
     """A way to start an instance."""
 
     name: str
 
-    async def start(self, order: Order) -> Process:
+    async def start(self, order: Order) -> Running:
         """Start it.
 
         Raises:

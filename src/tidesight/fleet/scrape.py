@@ -130,12 +130,16 @@ class Meter:
 class Scraper:
     """Reads all instances of a fleet.
 
+    Args:
+        key: API key that they accept; None where they want none.
+
     Attributes:
         meters: By instance, for those that have not ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key: str | None = None) -> None:
         self.meters: dict[Instance, Meter] = {}
+        self._key = key
 
     async def scrape(self, instances: Iterable[Instance]) -> None:
         """Read each of these once, all at a time; whoever is not among them is forgotten."""
@@ -145,7 +149,7 @@ class Scraper:
     async def _read(self, instance: Instance, meter: Meter) -> None:
         figures = None
         if instance.address is not None and instance.state in (State.READY, State.DRAINING):
-            figures = await figures_of(Endpoint(*instance.address))
+            figures = await figures_of(Endpoint(*instance.address), self._key)
             meter.missed = meter.missed + 1 if figures is None else 0
         usage = instance.usage()
         now_s = time.monotonic()
@@ -155,11 +159,11 @@ class Scraper:
             meter.readings.append(Reading(now_s, figures, usage.cpu_s, usage.working_set_bytes))
 
 
-async def figures_of(where: Endpoint) -> Figures | None:
-    """What an instance's /metrics says; None when it does not answer in time."""
+async def figures_of(where: Endpoint, key: str | None = None) -> Figures | None:
+    """What an instance's /metrics says; None when it does not answer in time, or not to this key."""
     try:
         async with asyncio.timeout(_LIMIT_S):
-            status, text = await exchange(where, "/metrics")
+            status, text = await exchange(where, "/metrics", key=key)
     except (OSError, TimeoutError):
         return None
     return parse(text) if status == 200 else None

@@ -138,7 +138,7 @@ class Snapshot:
         platform: Its name.
         policy: Its name.
         instance_class: Such as "1 CPU, 512 MiB".
-        enforced: Why the class is, or is not, enforced by the kernel; begins with "enforced" or "not enforced".
+        enforced: Why the class is, or is not, enforced; begins with "enforced" or "not enforced".
         wanted: Instances wanted.
         least: Bound.
         most: Bound; None is none.

@@ -29,7 +29,7 @@ def viewed(fleet: "Fleet", at_s: float) -> Snapshot:
         platform=scaling.platform.name,
         policy=fleet.plan.policy,
         instance_class=class_in_words(launcher.plan.instance_class),
-        enforced=enforced_in_words(fleet),
+        enforced=launcher.enforcement,
         wanted=controller.wanted,
         least=bounds.least,
         most=bounds.most,
@@ -48,12 +48,6 @@ def viewed(fleet: "Fleet", at_s: float) -> Snapshot:
 def class_in_words(gets: InstanceClass) -> str:
     """Such as "0.25 CPU, 512 MiB"."""
     return f"{gets.cpu:g} CPU, {gets.memory_bytes / 2**20:g} MiB"
-
-
-def enforced_in_words(fleet: "Fleet") -> str:
-    """Whether the kernel holds instances to their class, and why not."""
-    cgroups = fleet.launcher.cgroups
-    return "enforced by the kernel" if cgroups.enforced else f"not enforced: {cgroups.reason}"
 
 
 def _instance(fleet: "Fleet", one: Instance, now_s: float) -> InstanceView:

@@ -133,6 +133,15 @@ def open_bucket(url: str, put_timeout_s: float) -> LocalFolder:
         ConfigError: No folder is named, or a `file:` URL names another machine.
     """
     del put_timeout_s  # A local write is bounded by the caller alone.
+    return LocalFolder(folder_named(url))
+
+
+def folder_named(url: str) -> Path:
+    """The folder that `file:///folder` or a plain path names, absolute and without symbolic links.
+
+    Raises:
+        ConfigError: No folder is named, or a `file:` URL names another machine.
+    """
     path = url
     if url.startswith("file://"):
         host, slash, rest = url.removeprefix("file://").partition("/")
@@ -142,4 +151,4 @@ def open_bucket(url: str, put_timeout_s: float) -> LocalFolder:
         path = "/" + unquote(rest)
     if not path or "\0" in path:
         raise ConfigError("--store names no folder; give a path, or file:///folder", field="store")
-    return LocalFolder(Path(path).expanduser().resolve())
+    return Path(path).expanduser().resolve()

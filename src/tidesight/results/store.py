@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tidesight.errors import ConfigError, MissingExtra
 from tidesight.results.bucket import Bucket, BucketStore
 from tidesight.results.keys import result_key
+from tidesight.results.local import folder_named
 
 DEFAULT_PUT_TIMEOUT_S = 10.0
 # A scheme has two letters or more, so that `s3:/bucket` is a mistake and not a folder named `s3:`.
@@ -104,6 +106,15 @@ def open_store(url: str, *, put_timeout_s: float = DEFAULT_PUT_TIMEOUT_S, probe:
     if probe:
         store.probe()
     return store
+
+
+def local_folder(url: str) -> Path | None:
+    """The folder of this machine that a store's URL names; None for a store elsewhere.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+    """
+    return folder_named(url) if _kind(url) is _KINDS["file"] else None
 
 
 def _kind(url: str) -> _Kind:
