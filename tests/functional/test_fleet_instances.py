@@ -372,7 +372,9 @@ from tidesight.fleet.launcher import Launcher
 async def main():
     launcher = Launcher(LaunchPlan(Path(sys.argv[1]), fork=True, arguments=("--engine", "onnxruntime")))
     await launcher.open()
-    fresh = launcher.start()
+    without = Launcher(LaunchPlan(Path(sys.argv[1], "fresh"), arguments=("--engine", "onnxruntime")))
+    await without.open()
+    fresh = without.start()
     await launcher.template.settled()
     forked, hung = launcher.start(), launcher.start()
     for one in (fresh, forked, hung):
