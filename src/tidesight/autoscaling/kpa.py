@@ -124,7 +124,7 @@ class Kpa:
         load = self._load(seen, serving)
         if load is None:
             return undecided(seen, Reason.NO_DATA, ready=len(serving)), memory
-        memory = _sampled(memory, seen.now_s, load)
+        memory = _sampled(memory, seen, load)
         stable, panic = memory.stable.average(seen.now_s), memory.panic.average(seen.now_s)
         return self.scale(Load(seen.now_s, len(serving), stable, panic, seen.reachable), memory)
 
@@ -179,21 +179,28 @@ class Kpa:
 
     def _load(self, seen: Observation, serving: tuple[Instance, ...]) -> float | None:
         """The metric over the whole fleet now; instances that gave no figure count as the mean of those that did."""
-        waiting = [count for count in (seen.queued, seen.buffered) if count is not None]
+        waiting = seen.queued if seen.buffered is None else seen.buffered  # what an activator holds is queued, too
         if not serving:
-            return math.fsum(waiting) if waiting else None
+            return waiting
         figures = [one.concurrency if self.metric == "concurrency" else one.requests_per_s for one in serving]
         known = [figure for figure in figures if figure is not None]
         if not known:
             return None
         inside = math.fsum(known) / len(known) * len(serving)
-        return inside + math.fsum(waiting) if self.metric == "concurrency" else inside
+        return inside + (waiting or 0.0) if self.metric == "concurrency" else inside
 
 
-def _sampled(memory: KpaMemory, now_s: float, load: float) -> KpaMemory:
-    """With `load` in every bucket since the last sample, as far back as the stable window reaches."""
-    index, stable, panic = memory.stable.bucket(now_s), memory.stable, memory.panic
+def _sampled(memory: KpaMemory, seen: Observation, load: float) -> KpaMemory:
+    """With `load` in every bucket since the last sample, as far back as the stable window reaches.
+
+    A figure of the moment is no evidence for the time before, in which nobody asked for a decision; and it counts
+    beside a mean of the same bucket, which did not know of it.
+    """
+    index, stable, panic = memory.stable.bucket(seen.now_s), memory.stable, memory.panic
     start = index if memory.sampled is None else max(memory.sampled + 1, index - stable.size + 1)
+    if seen.at_once:
+        start = min(start, index)
     for bucket in range(start, index + 1):
-        stable, panic = stable.record(bucket * BUCKET_S, load), panic.record(bucket * BUCKET_S, load)
+        value = 0.0 if seen.at_once and bucket < index else load
+        stable, panic = stable.record(bucket * BUCKET_S, value), panic.record(bucket * BUCKET_S, value)
     return replace(memory, stable=stable, panic=panic, sampled=index)

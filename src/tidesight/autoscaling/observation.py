@@ -110,13 +110,15 @@ class Observation:
         replicas: How many instances are wanted at present (what the last decision set).
         instances: Those that exist; None when they could not be listed.
         existing: How many exist by the platform's own count; None counts `instances`.
-        queued: Requests that wait for an instance.
+        queued: Requests that wait for an instance, those that an activator holds among them.
         queue_wait_s: How long the oldest of them has waited.
         buffered: Requests that an activator holds because no instance can take them.
         activator_since_s: When the activator entered the path of requests; None when it is not in it.
         objects_milli: Metrics of other objects by name, in thousandths.
         externals_milli: Metrics from outside by name: the values of its series, in thousandths.
         reachable: Whether requests can arrive at all.
+        at_once: Whether `buffered` is of this moment, in which a request asked for an instance; else it is a mean since
+            the previous observation.
 
     Raises:
         DataError: a figure that is negative or not finite.
@@ -133,6 +135,7 @@ class Observation:
     objects_milli: Mapping[str, int] = field(default_factory=dict)
     externals_milli: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     reachable: bool = True
+    at_once: bool = False
 
     def __post_init__(self) -> None:
         if self.replicas < 0:

@@ -76,6 +76,7 @@ class Controller:
             queue_wait_s=report.oldest_age_s,
             buffered=buffered,
             activator_since_s=self.parts.routing.activator_since_s,
+            at_once=self._on_demand,
         )
 
     def resize(self, replicas: int) -> None:
@@ -97,7 +98,7 @@ class Controller:
         self._on_demand = on_demand
         observed: list[Observation] = []
         decision = tick(_Recording(self, observed), self.plan.autoscaler)
-        if self.plan.platform.queueing.where == "activator":
+        if self.plan.platform.queueing.where == "activator" and decision.valid:
             by_activator = decision.activator is not False
             if by_activator != self.parts.routing.by_activator:
                 self.parts.routing.by_activator = by_activator
@@ -118,29 +119,46 @@ class Controller:
         if count is not None:
             self.back_off.forget()
             self.resize(count)
+            return
+        self.observe()  # what was measured until now is no evidence of what the rule would have had
+        if self.wanted < self.plan.bounds.least:
+            self.resize(self.plan.bounds.least)
 
     async def replace_all(self) -> int:
         """Replace every instance, one after another, each only once another one is ready; how many it were.
 
         Raises:
-            Unavailable: a new one does not become ready; the others stay as they are.
+            Unavailable: a new one cannot be had; those that are left stay as they are.
         """
         replaced = 0
         for old in self.staying():
-            self._extra = 1
-            try:
-                self.reconcile()
-                new = max(self.staying(), key=lambda one: one.history[0].at_s)
-                if await new.until(State.READY) is not State.READY:
-                    raise Unavailable(f"{new.id}, which was to replace {old.id}, did not become ready: {new.reason}")
-                await self.parts.routing.publish(self.ready)
-            finally:
-                self._extra = 0
-            if old in self.staying():
-                self._leaving.add(old)
-                await self._see_off(old, "it is replaced")
+            if old not in self.staying():  # it went meanwhile: whoever came in its place is new
+                continue
+            await self._one_more()
+            self._leaving.add(old)
+            await self._see_off(old, "it is replaced")
             replaced += 1
         return replaced
+
+    async def _one_more(self) -> None:
+        """Have one instance more than is wanted, until whoever asked takes one away.
+
+        Raises:
+            Unavailable: there is no place for it, or it does not become ready.
+        """
+        known, self._extra = set(self.staying()), 1
+        try:
+            self.reconcile()
+            new = next((one for one in self.staying() if one not in known), None)
+            if new is None:
+                waiting = self.back_off.waiting(time.monotonic()).values()
+                why = next((one.why for one in waiting), "the fleet is being stopped")
+                raise Unavailable(f"no new instance can be started now: {why}")
+            if await new.until(State.READY) is not State.READY:
+                raise Unavailable(f"{new.id} did not become ready: {new.reason}")
+            await self.parts.routing.publish(self.ready)
+        finally:
+            self._extra = 0
 
     def changed(self, instance: Instance) -> None:
         """An instance entered a state; the launcher's `on_change`."""
@@ -153,14 +171,16 @@ class Controller:
             self._publish()
             self._later(crashes.retry_s - time.monotonic())
         elif instance.state is State.STOPPED:
+            self.back_off.ended(instance.slot, instance.history[-1].at_s - instance.history[0].at_s)
             self.reconcile()
 
     def look_after(self) -> None:
-        """Retire instances that hang."""
+        """Retire an instance that hangs, one at a time: if none answers it may be us who are slow."""
         for instance, meter in self.parts.scraper.meters.items():
             if meter.missed >= _HUNG_AFTER and instance.state is State.READY and instance not in self._leaving:
                 log.warning("%s has not answered %d times in a row; it is replaced", instance.id, meter.missed)
                 self._retire(instance, "it hangs")
+                break
         self.reconcile()
 
     def ready(self) -> frozenset[Endpoint]:
@@ -183,12 +203,15 @@ class Controller:
         return sum(self.starts_s) / len(self.starts_s) if self.starts_s else None
 
     def reconcile(self) -> None:
-        """Start or retire until as many are there as are wanted; places that wait after a crash count as filled."""
+        """Start or retire until as many are there as are wanted; of the places that are missing some may wait."""
         if self._closing:
             return
-        staying, waiting = self.staying(), self.back_off.waiting(time.monotonic())
-        wanted = self.wanted + self._extra
-        for _ in range(wanted - len(staying) - len(waiting)):
+        staying, wanted = self.staying(), self.wanted + self._extra
+        # The lowest places are filled first; those that wait beyond what is wanted hold up nobody.
+        free = sorted(set(range(wanted + len(self.parts.launcher.instances))) - {one.slot for one in staying})
+        missing = free[: max(0, wanted - len(staying))]
+        waiting = self.back_off.waiting(time.monotonic())
+        for _ in [slot for slot in missing if slot not in waiting]:
             self._start(avoid=waiting.keys())
         surplus = len(staying) - wanted
         for instance in sorted(staying, key=self._cheapest_first)[: max(0, surplus)]:
@@ -213,11 +236,13 @@ class Controller:
         self._spawn(self._see_off(instance, reason))
 
     async def _see_off(self, instance: Instance, reason: str) -> None:
-        if instance.state is State.READY:
-            await self.parts.routing.publish(self.ready)
-            await asyncio.sleep(self.plan.platform.drain.lame_duck_s)
-        await self.parts.launcher.stop(instance, reason)
-        self._leaving.discard(instance)
+        try:
+            if instance.state is State.READY:
+                await self.parts.routing.publish(self.ready)
+                await asyncio.sleep(self.plan.platform.drain.lame_duck_s)
+            await self.parts.launcher.stop(instance, reason)
+        finally:  # where that failed it stays, and is retired again
+            self._leaving.discard(instance)
 
     def _cheapest_first(self, instance: Instance) -> tuple[bool, float, float]:
         """Not ready before ready, as Kubernetes does; then whoever has the fewest requests; then the youngest."""

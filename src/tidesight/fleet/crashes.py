@@ -46,6 +46,11 @@ class BackOff:
         self._places[slot] = Crashes(count, now_s + pause_s, why)
         return self._places[slot]
 
+    def ended(self, slot: int, ran_s: float) -> None:
+        """Note an end that was asked for, after so long: a place that did well is forgiven."""
+        if ran_s >= _FORGIVEN_AFTER_S:
+            self._places.pop(slot, None)
+
     def waiting(self, now_s: float) -> dict[int, Crashes]:
         """The places that are not to be filled yet."""
         return {slot: crashes for slot, crashes in self._places.items() if crashes.retry_s > now_s}

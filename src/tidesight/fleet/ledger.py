@@ -3,14 +3,17 @@
 from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
+from time import perf_counter
 from typing import Protocol
 
 from tidesight.fleet.instances import ENDED, Instance, State
 from tidesight.fleet.snapshot import CostView
 from tidesight.platforms.billing import Bill, InstanceUse, Usage
 
-_CLOSE_AFTER_S = 3600.0  # what is older is a sum: a bill is made of every stretch with a request inside
+_CLOSE_AFTER_S = 86_400.0  # what is older is a sum: a bill is made of every stretch with a request inside
 _RATE_S = 60.0
+_BILL_EVERY_S = 5.0
+_LEAST_PAUSES = 200.0  # so many times what a bill takes: half a per cent of a CPU
 _LIVES = 10_000
 
 
@@ -75,8 +78,8 @@ class _Entry:
 class Ledger:
     """Adds up what instances cost. Times are `time.monotonic`.
 
-    Once an hour the account is closed and a new one begun, so a platform's least charge for an instance can count
-    once more for one that lives on.
+    Once a day the account is closed and a new one begun, so that a bill need not be made of all that ever was. What a
+    platform charges beyond the last request of an idle instance (App Engine: 15 minutes) can be missed then, once.
 
     Args:
         billing: Of the platform.
@@ -92,6 +95,8 @@ class Ledger:
         self._closed_usd = Decimal(0)
         self._requests_before = 0
         self._instance_s = 0.0
+        self._usd = Decimal(0)
+        self._next_bill_s = now_s
         self._marks: list[tuple[float, Decimal]] = [(now_s, Decimal(0))]
         self._lives: deque[tuple[Instance, float]] = deque(maxlen=_LIVES)
 
@@ -127,9 +132,13 @@ class Ledger:
             requests: That reached an instance, since the fleet started.
             good: Of these, those answered 2xx.
         """
-        usd = self._closed_usd + self._bill(now_s, requests)
-        if now_s - self._since_s >= _CLOSE_AFTER_S:
-            self._close(now_s, requests, usd)
+        if now_s >= self._next_bill_s:  # each is made of every stretch with a request inside
+            started_s = perf_counter()
+            self._usd = self._closed_usd + self._bill(now_s, requests)
+            self._next_bill_s = now_s + max(_BILL_EVERY_S, _LEAST_PAUSES * (perf_counter() - started_s))
+            if now_s - self._since_s >= _CLOSE_AFTER_S:
+                self._close(now_s, requests, self._usd)
+        usd = self._usd
         self._marks = [mark for mark in self._marks if mark[0] >= now_s - _RATE_S] or self._marks[-1:]
         since_s, before = self._marks[0]
         self._marks.append((now_s, usd))
@@ -166,3 +175,4 @@ class Ledger:
         self._instance_s = self.instance_s(now_s)
         self._closed_usd, self._requests_before, self._since_s = usd, requests, now_s
         self._entries = {one: _Entry(entry.placed_s) for one, entry in self._entries.items() if one.state not in ENDED}
+        self._closed_usd -= self._bill(now_s, requests)  # what the new account would charge a second time

@@ -149,8 +149,11 @@ class Scraper:
     async def _read(self, instance: Instance, meter: Meter) -> None:
         figures = None
         if instance.address is not None and instance.state in (State.READY, State.DRAINING):
-            figures = await figures_of(Endpoint(*instance.address), self._key)
-            meter.missed = meter.missed + 1 if figures is None else 0
+            try:
+                figures = await figures_of(Endpoint(*instance.address), self._key)
+                meter.missed = 0
+            except OSError:  # TimeoutError is one
+                meter.missed += 1
         usage = instance.usage()
         now_s = time.monotonic()
         if usage is None:
@@ -160,12 +163,13 @@ class Scraper:
 
 
 async def figures_of(where: Endpoint, key: str | None = None) -> Figures | None:
-    """What an instance's /metrics says; None when it does not answer in time, or not to this key."""
-    try:
-        async with asyncio.timeout(_LIMIT_S):
-            status, text = await exchange(where, "/metrics", key=key)
-    except (OSError, TimeoutError):
-        return None
+    """What an instance's /metrics says; None when it answers, but not with that.
+
+    Raises:
+        OSError: it does not answer in time.
+    """
+    async with asyncio.timeout(_LIMIT_S):
+        status, text = await exchange(where, "/metrics", key=key)
     return parse(text) if status == 200 else None
 
 

@@ -135,11 +135,31 @@ def test_only_instances_that_serve_are_counted() -> None:
 
 
 def test_requests_that_wait_are_load() -> None:
-    seen = busy(1, 4, 0, queued=3, buffered=2)
-    assert Kpa().decide(seen, Kpa().initial(fleet(0)))[0].inputs["stable"] == 9
+    for waiting, stable in (({"queued": 3, "buffered": 2}, 6), ({"queued": 3}, 7), ({"buffered": 2}, 6)):
+        seen = busy(1, 4, 0, **waiting)
+        assert Kpa().decide(seen, Kpa().initial(fleet(0)))[0].inputs["stable"] == stable
     none = Observation(0, 0, (), buffered=1)
     decision, _ = Kpa().decide(none, Kpa().initial(none))
     assert (decision.valid, decision.replicas, decision.activator) == (True, 1, True)
+
+
+def test_a_request_that_finds_nothing_is_seen_in_a_second_that_was_sampled_before() -> None:
+    policy = Kpa()
+    seen = Observation(100.0, 0, (), buffered=0)
+    _, memory = policy.decide(seen, policy.initial(seen))
+    decision, memory = policy.decide(Observation(100.3, 0, (), buffered=1, at_once=True), memory)
+    assert decision.replicas == 1
+
+
+def test_a_burst_of_this_moment_is_not_taken_to_have_lasted() -> None:
+    policy = Kpa(target=10)
+    first = Observation(100.0, 0, (), buffered=0)
+    _, memory = policy.decide(first, policy.initial(first))
+    decision, memory = policy.decide(Observation(105.0, 0, (), buffered=60, at_once=True), memory)
+    assert memory.panic.average(105.0) == 10
+    _, lasting = policy.decide(Observation(105.0, 0, (), buffered=60), policy.decide(first, policy.initial(first))[1])
+    assert lasting.panic.average(105.0) > 40
+    assert decision.replicas >= 1
 
 
 def test_by_requests_per_second() -> None:

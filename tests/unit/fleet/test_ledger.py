@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tidesight.fleet import ledger as ledgers
 from tidesight.fleet.instances import Instance, State, Transition
 from tidesight.fleet.ledger import Ledger
-from tidesight.platforms.billing import Bill, Line, Usage
+from tidesight.platforms.billing import Bill, InstanceUse, Line, Usage
 from tidesight.platforms.registry import platform
 
 
@@ -59,7 +60,8 @@ def test_every_kind_of_life_can_be_billed(history: list[tuple[State, float]]) ->
         assert ledger.cost(105.0, 1, 1).usd > 0
 
 
-def test_the_account_is_closed_hourly_and_nothing_is_lost_or_counted_twice() -> None:
+def test_the_account_is_closed_and_nothing_is_lost_or_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_CLOSE_AFTER_S", 3600.0)
     ledger = Ledger(Noted(), "today", now_s=0.0)
     lasting, early = instance((State.STARTING, 0.0)), instance((State.STARTING, 0.0), (State.CRASHED, 100.0))
     ledger.opened(lasting, 0.0)
@@ -94,3 +96,21 @@ def test_the_stages_of_each_life_are_kept() -> None:
     assert ended == {"id": "i1", **stages, "how": "fresh"}
     nothing = {"placed_s": None, "spawned_s": None, "ready_s": None}
     assert never_placed == {"id": "i1", "asked_s": 5.0, **nothing, "ended_s": 6.0, "how": ""}
+
+
+@pytest.mark.parametrize("name", ["gke", "cloud-run", "app-engine", "app-engine-flexible"])
+def test_what_reaches_beyond_the_end_of_an_account_counts_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_CLOSE_AFTER_S", 3600.0)
+    billing = platform(name).billing
+    closed = Ledger(billing, "today", 0.0)
+    one = instance((State.STARTING, 0.0), (State.READY, 2.0))
+    closed.opened(one, 0.0)
+    busy = []
+    for now_s in range(10, 7900, 10):
+        if now_s % 1000 < 300:
+            busy.append((float(now_s), now_s + 5.0))
+            closed.busy(one, *busy[-1])
+        shown = closed.cost(now_s + 9.0, 100, 100).usd
+    use = InstanceUse(0.0, 7899.0, 2.0, None, 0.0, tuple(busy))
+    whole = float(billing.bill(Usage(0.0, 7899.0, (use,), 100)).usd)
+    assert 0.9 * whole <= shown <= 1.002 * whole
