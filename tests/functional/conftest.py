@@ -1,6 +1,8 @@
 """What several functional tests share because it takes minutes to make."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -8,13 +10,14 @@ from tests.functional.containers import Engine, missing
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine() -> Iterator[Engine]:
     """The image of deploy/Dockerfile, built once."""
     if why := missing():
         pytest.skip(why)
-    made = Engine(tmp_path_factory.mktemp("containers"))
-    try:
-        made.build()
-        yield made
-    finally:
-        made.close()
+    with TemporaryDirectory(prefix="ts-") as short:  # podman wants a path of at most 50 characters
+        made = Engine(Path(short))
+        try:
+            made.build()
+            yield made
+        finally:
+            made.close()

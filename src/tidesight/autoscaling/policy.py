@@ -141,6 +141,10 @@ class Bounds:
             expected = f"expected at least {max(1, self.least)}, got {self.most}"
             raise ConfigError(f"the most instances: {expected}", field="most")
 
+    def capped(self, count: int) -> int:
+        """No more than the most."""
+        return count if self.most is None else min(count, self.most)
+
     def clamp(self, decision: Decision) -> Decision:
         """The decision, within the bounds."""
         if decision.replicas < self.least:

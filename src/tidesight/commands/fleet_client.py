@@ -24,15 +24,16 @@ def ask(fleet: "FleetState", path: str, body: bytes | None = None, limit_s: floa
 
     Raises:
         ConfigError: the fleet refuses.
-        DataError: it does not answer.
+        DataError: it does not answer, or cannot do it.
     """
     headers = {"X-Tidesight-Token": fleet.token, "Content-Type": "application/json"}
     try:
         with urlopen(Request(fleet.page + path, body, headers), timeout=limit_s) as answer:  # noqa: S310 - our own http
             told: bytes = answer.read()
     except HTTPError as error:
+        kind = ConfigError if error.code < 500 else DataError
         with error:
-            raise ConfigError(_detail(error.read()) or str(error)) from None
+            raise kind(_detail(error.read()) or str(error)) from None
     except (URLError, OSError) as error:
         raise DataError(f"the fleet at {fleet.page} does not answer: {error}") from None
     return told

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tidesight.autoscaling.policy import Bounds
     from tidesight.fleet.instances import InstanceClass, LaunchPlan
     from tidesight.fleet.parts import FleetPlan
+    from tidesight.fleet.state import FleetState
     from tidesight.platforms.platform import Platform
 
 _LAME_DUCK_S = 0.3  # of the process itself, for requests on their way while the load balancer's list changes
@@ -66,13 +67,13 @@ class Wishes:
     api_key: str | None = field(default=None, repr=False)
 
 
-def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | None = None) -> "FleetPlan":
+def fleet_plan(wishes: Wishes, folder: Path, before: "FleetState | None" = None) -> "FleetPlan":
     """The plan of a fleet.
 
     Args:
         wishes: What was asked for.
         folder: Of the fleet.
-        before: Instances wanted, and the count set by hand, of a fleet that was killed and is to go on.
+        before: What a fleet that was killed has left; this one goes on if it is of the same platform.
 
     Raises:
         ConfigError: what was asked for cannot be.
@@ -87,15 +88,16 @@ def fleet_plan(wishes: Wishes, folder: Path, before: tuple[int, int | None] | No
     if bounds.least == 0 and platform.queueing.where == "instance":
         told = f"{platform.name} holds no requests, so without an instance all would be refused: set --min 1 or more"
         raise ConfigError(told, field="min")
-    wanted, pinned = before or (bounds.least, None)
+    wanted, pinned = bounds.least, None
+    if before is not None and before.platform == platform.name:
+        pinned = None if before.pinned is None else bounds.capped(before.pinned)
+        wanted = bounds.capped(max(bounds.least, before.wanted)) if pinned is None else pinned
     return FleetPlan(
         ScalingPlan(platform, Autoscaler(platform.scaling.build()), bounds, wishes.delays),
         platform.scaling.policy if platform.scaling.policy in POLICIES else f"{platform.name}'s own",
         _launch(wishes, platform, folder),
         FrontSettings(wishes.host, wishes.port),
-        wanted
-        if pinned is not None
-        else max(bounds.least, min(wanted, wanted if bounds.most is None else bounds.most)),
+        wanted,
         pinned,
         wishes.api_key,
     )

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from secrets import token_urlsafe
@@ -105,15 +106,17 @@ def _run(wishes: Wishes, name: str, record: Path | None, page_port: int, tui: bo
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
         raise ConfigError(f"--name: expected letters, digits, '-', '_' and '.', got {name!r}", field="name")
     folder = FleetFolder.take(fleets_folder() / name)
-    before = (folder.before.wanted, folder.before.pinned) if folder.before else None
     try:
-        plan = fleet_plan(wishes, folder.path, before)
+        plan = fleet_plan(wishes, folder.path, folder.before)
         logs.configure("warning" if tui else "info", "text")
         for told_otherwise in ("tidesight.fleet.launcher", "tidesight.fleet.controller", "uvicorn"):
             logging.getLogger(told_otherwise).setLevel(logging.WARNING)  # what changed is told by `fleet.changes`
-        return asyncio.run(_fleet(_Run(plan, wishes, folder, record, page_port, tui)))
-    finally:
-        folder.leave()
+        code = asyncio.run(_fleet(_Run(plan, wishes, folder, record, page_port, tui)))
+    except BaseException:
+        folder.release()  # what the fleet before this one wanted still counts
+        raise
+    folder.leave()
+    return code
 
 
 class _Run:
@@ -133,52 +136,63 @@ class _Run:
 
 async def _fleet(run: _Run) -> int:
     from tidesight.fleet.fleet import Fleet
-    from tidesight.fleet.terminal import watch
 
-    recording = _recording(run)
-    fleet = Fleet(run.plan, run.folder, recording, lambda snapshot: _tell(run, snapshot))
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _asked_to_stop, run, stop)
-    await fleet.open()
+    fleet = Fleet(run.plan, run.folder, lambda snapshot: _tell(run, snapshot))
+    opening, stopping = asyncio.create_task(fleet.open()), asyncio.create_task(stop.wait())
+    await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        return 0
+    opening.result()
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(fleet.close)
+        recording = fleet.recording = _recording(run, fleet)
         page = await _open_page(run, fleet, stack)
         _greet(run, fleet, page, recording)
-        tasks = [asyncio.create_task(fleet.run())]
-        if run.tui:
-            tasks.append(asyncio.create_task(watch(fleet, run.console)))
-        await asyncio.wait({*tasks, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await fleet.close()
+        await _run_until(stopping, run, fleet)
     _report(run, fleet, recording)
     return 0
+
+
+async def _run_until(stopping: asyncio.Task[bool], run: _Run, fleet: "Fleet") -> None:
+    from tidesight.fleet.terminal import watch
+
+    tasks = [asyncio.create_task(fleet.run())]
+    if run.tui:
+        tasks.append(asyncio.create_task(watch(fleet, run.console)))
+    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()  # it has failed: the fleet is drained, and this is why
 
 
 def _asked_to_stop(run: _Run, stop: asyncio.Event) -> None:
     if stop.is_set():  # a second time: now
         run.console.print("stopped without draining")
+        run.folder.leave()
         os._exit(1)  # instances and Envoy are tied to this process and end with it
     run.console.print("draining; again to stop at once")
     stop.set()
 
 
-def _recording(run: _Run) -> "Recording":
+def _recording(run: _Run, fleet: "Fleet") -> "Recording":
     from tidesight.commands.fleet_plan import platform_facts
     from tidesight.fleet.recording import Recording, new_folder
     from tidesight.runs.facts import machine, versions
     from tidesight.runs.writer import RunWriter
 
     folder = run.record or new_folder(run.folder.path / "runs")
-    if (folder / "run.json").exists():
-        writer = RunWriter.join(folder)
-        import time
-
-        return Recording(writer, time.time() - writer.started_epoch_s, whole=False)
+    joins = (folder / "run.json").exists()
     facts = {"platform": platform_facts(run.plan), "versions": versions(FLEET_PACKAGES), "machine": machine()}
-    return Recording(RunWriter.create(folder, facts))
+    writer = RunWriter.join(folder) if joins else RunWriter.create(folder, facts)
+    return Recording(writer, time.time() - writer.started_epoch_s - fleet.age_s, whole=not joins)
 
 
 async def _open_page(run: _Run, fleet: "Fleet", stack: AsyncExitStack) -> str:

@@ -164,17 +164,21 @@ class Envoy:
             await self._ask_admin().ask("/reopen_logs", "POST")
         return True
 
+    async def drain(self, drain_s: float) -> None:
+        """Refuse new connections, let the requests that came finish for `drain_s` seconds; it stays, for its counts."""
+        if self.pid is not None and drain_s > 0:
+            with suppress(OSError, Unavailable):
+                await self._drain(drain_s)
+
     async def stop(self, drain_s: float = 5.0) -> None:
-        """Refuse new connections, let the requests that came finish for `drain_s` seconds, and end it."""
+        """`drain`, and end it."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        await self.drain(drain_s)
         process = self._process
         if process is None:
             return
-        if process.returncode is None and drain_s > 0:
-            with suppress(OSError, Unavailable):
-                await self._drain(drain_s)
         with suppress(ProcessLookupError):
             process.terminate()
         try:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _SAMPLE_S = 1.0
 _LEAST_TICK_S = 0.05  # between two ticks, however many requests ask for an instance
 _HISTORY = 600
+_ENDED_SHOWN_S = 60.0
 _GUESSED_START_S = 1.0
 _ACCESS_LOG_BYTES = 64 * 1024 * 1024
 
@@ -49,7 +50,6 @@ class Fleet:
     Args:
         plan: All of it.
         folder: Which it holds.
-        recording: Where samples and decisions go; None records nothing.
         when_sampled: Called once a second.
 
     Attributes:
@@ -60,6 +60,7 @@ class Fleet:
         controller: Decides.
         latest: What the fleet looked like at the last look.
         earlier: What it looked like before, the oldest first.
+        recording: Where samples and decisions go; None records nothing.
     """
 
     launcher: Launcher
@@ -72,13 +73,12 @@ class Fleet:
         self,
         plan: FleetPlan,
         folder: FleetFolder,
-        recording: Recording | None = None,
         when_sampled: Callable[[Snapshot], None] | None = None,
     ) -> None:
         self.plan = plan
         self.earlier: deque[Snapshot] = deque(maxlen=_HISTORY)
         self._folder = folder
-        self._recording = recording
+        self.recording: Recording | None = None
         self._when_sampled = when_sampled
         self._started_s = time.monotonic()
         self._replacing = False
@@ -131,13 +131,16 @@ class Fleet:
             drain_s: For requests that came.
         """
         await self.controller.close()
-        await self.envoy.stop(drain_s)
-        await self.activator.stop(drain_s=1.0)
-        with suppress(TidesightError):
-            await self._look()
-        await self.launcher.close()
-        if self._recording:
-            self._recording.finish(self.latest, self.controller.parts.ledger, self._started_s)
+        try:
+            await self.envoy.drain(drain_s)
+            with suppress(TidesightError, OSError):  # it has ended, or the disk is full: the rest matters more
+                await self._look()
+            await self.envoy.stop(0)
+            await self.activator.stop(drain_s=1.0)
+        finally:
+            await self.launcher.close()
+            if self.recording:
+                self.recording.finish(self.latest, self.controller.parts.ledger, self._started_s)
 
     # What the page, the terminal and the commands see and do.
 
@@ -153,6 +156,11 @@ class Fleet:
         """Return when there is a newer snapshot."""
         sampled = self._sampled
         await sampled.wait()
+
+    @property
+    def age_s(self) -> float:
+        """Since it started."""
+        return time.monotonic() - self._started_s
 
     def scale(self, count: int | None) -> None:
         """Set the count by hand, or hand it back with None.
@@ -174,6 +182,7 @@ class Fleet:
             raise ConfigError("the instances are being replaced already", field="replace")
         self._replacing = True
         try:
+            await self.launcher.renew_template()  # it may have loaded a model that has changed since
             return await self.controller.replace_all()
         finally:
             self._replacing = False
@@ -199,10 +208,10 @@ class Fleet:
         self.activator.rules = self._hold_rules(self.controller.mean_start_s)
         if self.earlier or hasattr(self, "latest"):
             self.earlier.append(self.latest)
-        self.latest = viewed(self, time.monotonic() - self._started_s)
+        self.latest = viewed(self, self.age_s)
         self._folder.note(self.controller.wanted, self.controller.pinned)
-        if self._recording:
-            self._recording.sample(self.latest, self.launcher.plan.instance_class.cpu)
+        if self.recording:
+            self.recording.sample(self.latest, self.launcher.plan.instance_class.cpu)
         sampled, self._sampled = self._sampled, asyncio.Event()
         sampled.set()
         if self._when_sampled:
@@ -240,13 +249,13 @@ class Fleet:
         self.controller.changed(instance)
 
     def _decided(self, seen: Observation, decision: Decision) -> None:
-        at_s = time.monotonic() - self._started_s
+        at_s = self.age_s
         told = decision.replicas != seen.replicas or not decision.valid
         last = self._decisions[0][2] if self._decisions else None
         if told and (last is None or decision.valid or last.reason != decision.reason):
             self._decisions.appendleft((at_s, seen, decision))
-        if self._recording:
-            self._recording.decision(at_s, self.plan.policy, seen, decision)
+        if self.recording:
+            self.recording.decision(at_s, self.plan.policy, seen, decision)
 
     def _charge(self) -> None:
         for instance, meter in self.controller.parts.scraper.meters.items():
@@ -270,8 +279,9 @@ class Fleet:
 
     @property
     def ended(self) -> Sequence[Instance]:
-        """Instances that ended lately."""
-        return tuple(self._ended)
+        """Instances that ended in the last minute."""
+        since_s = time.monotonic() - _ENDED_SHOWN_S
+        return tuple(one for one in self._ended if one.history[-1].at_s >= since_s)
 
     @property
     def decisions(self) -> Sequence[tuple[float, Observation, Decision]]:

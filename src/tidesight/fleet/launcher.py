@@ -117,6 +117,19 @@ class Launcher:
             life.stop(reason)
         await instance.until()
 
+    async def renew_template(self) -> None:
+        """Load what instances are forked from anew; those that run stay. Until it is ready, starts are fresh."""
+        if self.template is None:
+            return
+        old, self.template = (
+            self.template,
+            Template(self._arguments(), self.lifeline, self.plan.folder / "template.log"),
+        )
+        self._starters[self._starters.index(old)] = self.template
+        await old.close()
+        self.template.open()
+        await self.template.settled()
+
     async def close(self) -> None:
         """Stop them all at once, then the template; nothing is left running."""
         await asyncio.gather(*(self.stop(one, "the fleet ends") for one in list(self.instances)))

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from tidesight.autoscaling.observation import Observation
@@ -94,8 +95,7 @@ class Recording:
 def new_folder(runs: Path) -> Path:
     """A folder for a run that begins now; of those before it only the newest are kept."""
     if runs.is_dir():
-        for old in sorted(one for one in runs.iterdir() if one.is_dir())[: 1 - KEPT]:
-            for file in old.iterdir():
-                file.unlink()
-            old.rmdir()
+        made = sorted(one for one in runs.iterdir() if (one / "run.json").is_file())
+        for old in made[: 1 - KEPT]:
+            rmtree(old, ignore_errors=True)
     return runs / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")

@@ -59,7 +59,7 @@ class FleetFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = (path / LOCK).open("w")
+            lock = (path / LOCK).open("a+")
         except OSError as error:
             raise ConfigError(f"cannot keep a fleet in {path}: {error.strerror}", field="name") from None
         try:
@@ -68,6 +68,9 @@ class FleetFolder:
             lock.close()
             told = f"a fleet called {path.name!r} runs already; stop it, or give this one another --name"
             raise ConfigError(told, field="name") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         return cls(path, lock)
 
     def write(self, state: FleetState) -> None:
@@ -86,6 +89,10 @@ class FleetFolder:
     def leave(self) -> None:
         """The fleet has ended as it was asked to: the next begins anew."""
         (self.path / FILE).unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the folder; what a fleet before this one left is still there for the next."""
         self._lock.close()
 
 
@@ -108,9 +115,11 @@ def running(path: Path) -> FleetState:
     Raises:
         DataError: none does.
     """
-    state = read_state(path)
-    if state is None or not _is_locked(path):
+    if not _is_locked(path):
         raise DataError(f"no fleet called {path.name!r} runs here; start one with: tidesight up --name {path.name}")
+    state = read_state(path)
+    if state is None or str(state.pid) != (path / LOCK).read_text():  # that of the one before
+        raise DataError(f"the fleet called {path.name!r} is starting; try again in a moment")
     return state
 
 

@@ -1,5 +1,7 @@
 """A fleet's folder: one at a time, found by others, remembered after a kill."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from tidesight.fleet.state import FILE, FleetFolder, FleetState, read_state, run
 
 
 def state(wanted: int = 2) -> FleetState:
-    return FleetState(1, "http://127.0.0.1:8080", "http://127.0.0.1:9", "secret", "gke", wanted)
+    return FleetState(os.getpid(), "http://127.0.0.1:8080", "http://127.0.0.1:9", "secret", "gke", wanted)
 
 
 def test_it_is_held_by_one(tmp_path: Path) -> None:
@@ -25,6 +27,11 @@ def test_others_find_what_runs_and_only_the_owner_reads_the_token(tmp_path: Path
     with pytest.raises(DataError, match="tidesight up --name"):
         running(tmp_path)
     held = FleetFolder.take(tmp_path)
+    with pytest.raises(DataError, match="is starting"):
+        running(tmp_path)
+    held.write(replace(state(), pid=1))  # of one before
+    with pytest.raises(DataError, match="is starting"):
+        running(tmp_path)
     held.write(state())
     assert running(tmp_path) == state()
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600

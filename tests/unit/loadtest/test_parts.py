@@ -179,7 +179,7 @@ def test_the_highest_rate_of_a_server_is_found() -> None:
         target = parse_url(f"http://127.0.0.1:{port}", "/")
         load = Load(target, [Body(b"x", "image/jpeg")], Poisson(1), 1.0, 1.0, 0.1, connections=1)
         found = max_rate.find_max_rate(load, 0.5, 30.0, lambda _: None)
-    assert found.rate_rps is not None and 30 <= found.rate_rps < 110
+    assert found.rate_rps is not None and 30 <= found.rate_rps < 135  # above 120 its median is late within a second
     assert any(one.passed for one in found.tries) and any(not one.passed for one in found.tries)
     best = next(one for one in found.tries if one.rate_rps == found.rate_rps)
     assert best.requests >= best.needed and "met" in best.words()
