@@ -132,7 +132,7 @@ def test_a_shipped_scenario_can_be_run_and_says_what_it_shows(name: str) -> None
 
 def test_all_scenarios_are_there_and_in_the_documented_place() -> None:
     assert names() == [
-        "diurnal", "overload", "reference-1", "reference-2", "scale-to-zero", "spike-10x", "step", "trace-twitter",
+        "cameras-come-and-go", "diurnal", "overload", "reference-1", "reference-2", "scale-to-zero", "spike-10x", "step", "trace-twitter",
     ]  # fmt: skip
     assert (ROOT / "benchmarks/scenarios").resolve() == FOLDER.resolve()
 
@@ -147,7 +147,7 @@ def test_a_scenario_of_a_trace_needs_the_assets_and_says_so(tmp_path: Path) -> N
     assert made.load.curve(made.duration_s).points[0] == (0.0, 10.0)
 
 
-@pytest.mark.parametrize(("name", "told"), [("refrence-1", "did you mean reference-1"), ("zzz", "there are: diurnal")])
+@pytest.mark.parametrize(("name", "told"), [("refrence-1", "did you mean reference-1"), ("zzz", "there are: cameras")])
 def test_an_unknown_scenario(name: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         scenario(name, NO_ASSETS)
