@@ -8,7 +8,6 @@ import typer
 
 from tidesight.errors import ConfigError
 from tidesight.settings import assets_folder
-from tidesight.workload.cameras import Cameras
 from tidesight.workload.scenario import BodyForm, Scenario, parse_scenario, read_scenario
 
 Url = Annotated[str, typer.Argument(help="http or https; its path is /v1/detect if it names none.")]
@@ -72,8 +71,6 @@ def read(options: dict[str, Any]) -> Scenario:
     ask = {name: value for name, value in ask.items() if value is not None}
     if options["scenario"] is not None:
         found = read_scenario(options["scenario"], assets_folder())
-        if isinstance(found.load, Cameras):
-            raise ConfigError(f"{found.name} is a scenario of cameras; tidesight bench runs it", field="scenario")
         return replace(found, **given, ask=replace(found.ask, **ask))
     if options["trace"] is None:
         given.setdefault("duration_s", 30.0)

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tidesight.errors import ConfigError
 from tidesight.loadtest.drivers import Driver
 from tidesight.loadtest.plan import Load, Observer
 from tidesight.loadtest.recorder import LoadResult
 from tidesight.loadtest.target import Body, parse_url
 from tidesight.runs.writer import RunWriter
-from tidesight.workload.cameras import Cameras
 from tidesight.workload.scenario import Scenario
 
 
@@ -40,13 +38,11 @@ class Sender:
         Raises:
             ConfigError: it is no URL, or the load is no requests.
         """
-        if isinstance(scenario.load, Cameras):
-            raise ConfigError(f"{scenario.name}: a load of cameras cannot be sent by {self.driver.name}", "load")
         headers = [*(f"{name}: {value}" for name, value in scenario.ask.headers.items()), *self.headers]
         target = parse_url(url, scenario.ask.path, headers)
         return Load(
-            target, self.bodies, scenario.load, scenario.duration_s, scenario.timeout_s, scenario.objective_s, seed,
-            self.connections,
+            target, self.bodies, scenario.requests(), scenario.duration_s, scenario.timeout_s, scenario.objective_s,
+            seed, self.connections,
         )  # fmt: skip
 
     def send(self, scenario: Scenario, url: str, seed: int, writer: RunWriter, observe: Observer) -> LoadResult:

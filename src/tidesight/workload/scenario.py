@@ -124,6 +124,16 @@ class Scenario:
         elif not isinstance(self.load, Users):
             self.load.curve(self.duration_s)  # a pattern that cannot be drawn is an error here
 
+    def requests(self) -> Pattern | Users:
+        """The load, where it is requests.
+
+        Raises:
+            ConfigError: it is cameras.
+        """
+        if isinstance(self.load, Cameras):
+            raise ConfigError(f"{self.name} is a scenario of cameras; tidesight bench runs it", field="scenario")
+        return self.load
+
     def as_json(self) -> dict[str, Any]:
         """Everything as plain values, for a run's facts; a trace by its length."""
         if isinstance(self.load, Replay):

@@ -14,6 +14,7 @@ from tidesight.experiments.shipped import FOLDER, names, scenario, shows
 from tidesight.platforms.registry import ALIASES
 from tidesight.workload.arrivals import Constant
 from tidesight.workload.scenario import Scenario, parse_scenario, read_scenario
+from tidesight.workload.trace import Replay
 from tidesight.workload.variants import InstanceSize, Variant
 
 PLAIN = Scenario("plain", Constant(5.0), 10.0, seeds=(7, 8), platforms=("gke", "cloud-run"))
@@ -143,7 +144,7 @@ def test_a_scenario_of_a_trace_needs_the_assets_and_says_so(tmp_path: Path) -> N
     (tmp_path / "traces").mkdir()
     (tmp_path / "traces/twitter-2021-08-per-minute.csv").write_text("t_s,requests\n0,3000\n60,6000\n86400,3000\n")
     made = scenario("trace-twitter", tmp_path)
-    assert not hasattr(made.load, "users")
+    assert isinstance(made.load, Replay)
     assert made.load.curve(made.duration_s).points[0] == (0.0, 10.0)
 
 

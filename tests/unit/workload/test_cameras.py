@@ -41,6 +41,8 @@ def test_a_file_says_them(tmp_path: Path) -> None:
     values: dict[str, Any] = {"name": "c", "duration_s": 30, "load": {"cameras": 3, "least": 1, "video": "a.mp4"}}
     found = parse_scenario(values, tmp_path)
     assert found.load == Cameras(3, 1, video=str(tmp_path / "a.mp4"))
+    with pytest.raises(ConfigError, match="c is a scenario of cameras; tidesight bench runs it"):
+        found.requests()
     assert found.as_json()["load"] == {
         "cameras": 3, "least": 1, "fps": 5.0, "up_s": None, "down_s": None, "within_s": 2.0,
         "video": str(tmp_path / "a.mp4"),
