@@ -9,7 +9,7 @@ EXTRAS ?= dev
 JOBS   ?= 2
 # What make bench measures, in this order; the same command goes on where it was cut off.
 BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overload overload_pinned half curve stored soak \
-          fleet_front fleet_start fleet_throughput fleet_idle fleet_rolling \
+          fleet_front fleet_start fleet_throughput fleet_idle fleet_rolling streams_speedup streams_killed \
           tuned_accuracy accuracy
 
 .PHONY: demo test lint bench serve references clean help

@@ -32,6 +32,8 @@ from benchmarks import (
     stacks,
     stacks_page,
     stored,
+    streams_page,
+    streams_speedup,
     tuned,
     yolov8n,
 )
@@ -43,6 +45,7 @@ from tidesight.errors import DataError
 from tidesight.settings import assets_folder
 
 FOLDER = Path(__file__).parent
+FILES = ("instance", "load", "fleet", "streams")
 _PICTURES = 128
 _ONE_FILE = [name for name in STACKS if name != stacks.FIRST_STUDY]
 
@@ -113,6 +116,19 @@ def fleet_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Meas
     }
 
 
+def streams_measurements(pictures: Sequence[bytes], quick: bool) -> dict[str, Measurement]:
+    """What results/streams.json holds: videos over many small instances."""
+    engine, few = fastest_installed(), pictures[:32]
+    return {
+        "streams_speedup": partial(
+            streams_speedup.streams_speedup, few, engine, 1 if quick else 5, 20 if quick else 150
+        ),
+        "streams_killed": once(
+            lambda: streams_speedup.streams_killed(few, engine, 1 if quick else 5, 100 if quick else 600)
+        ),
+    }
+
+
 def main() -> None:
     """Measure what the arguments name, or all, and render the pages."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
@@ -120,7 +136,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short; print the pages and write nothing")
     arguments = parser.parse_args()
     if arguments.names == ["pages"]:
-        _render(_read("instance"), _read("load"), _read("fleet"))
+        _render(**{file: _read(file) for file in FILES})
         return
     pictures = instance.pictures_of(assets_folder() / "coco128/images/train2017", _PICTURES)
     if not pictures:
@@ -129,6 +145,7 @@ def main() -> None:
         "instance": instance_measurements(pictures, arguments.quick),
         "load": load_measurements(pictures, arguments.quick),
         "fleet": fleet_measurements(pictures, arguments.quick),
+        "streams": streams_measurements(pictures, arguments.quick),
     }
     known = [name for measurements in every.values() for name in measurements]
     unknown = set(arguments.names) - set(known)
@@ -192,7 +209,7 @@ def _write(name: str, found: Results) -> None:
     new.replace(file)  # whole, or not at all
 
 
-def _pages(instance: Results, load: Results, fleet: Results) -> dict[str, str]:
+def _pages(instance: Results, load: Results, fleet: Results, streams: Results) -> dict[str, str]:
     """The pages that something was measured for."""
     files: dict[str, str] = {}
     if load:
@@ -203,12 +220,14 @@ def _pages(instance: Results, load: Results, fleet: Results) -> dict[str, str]:
         files["README.md"] = page.render(instance, load)
     if fleet:
         files["fleet.md"] = fleet_page.render(fleet)
+    if streams:
+        files["streams.md"] = streams_page.render(streams)
     return files
 
 
-def _render(instance: Results, load: Results, fleet: Results) -> None:
+def _render(**found: Results) -> None:
     """Write the pages and plots of what there is."""
-    files = _pages(instance, load, fleet) | (plots.render(load) if load else {})
+    files = _pages(**found) | (plots.render(found["load"]) if found["load"] else {})
     for name, text in files.items():
         (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(text)

@@ -37,7 +37,7 @@ def fleet_throughput(
     requests = [request_bytes(picture, "image/jpeg") for picture in pictures]
     settings = {"requests_per_round": count, "engine": engine}
     found = resumed(earlier, settings)
-    with _Up(2, "--cpu", "0.5", "--memory", "512Mi", "--engine", engine) as fleet:
+    with Up(2, "--cpu", "0.5", "--memory", "512Mi", "--engine", engine) as fleet:
         ports = [_port(one["url"]) for one in fleet.status()["instances"]]
 
         def through() -> tuple[float, int]:
@@ -61,7 +61,7 @@ def fleet_throughput(
 
 def fleet_idle(engine: str, seconds: float = _IDLE_S) -> Figures:
     """CPU of Envoy and of the controller, in percent of one, with two instances and no request."""
-    with _Up(2, "--cpu", "0.5", "--memory", "512Mi", "--engine", engine) as fleet:
+    with Up(2, "--cpu", "0.5", "--memory", "512Mi", "--engine", engine) as fleet:
         envoy = next(pid for pid in _children(fleet.pid) if "envoy" in _name(pid))
         sleep(3)  # the template is ready, the instances have been found well
         with watch(os.getpid()) as usage:
@@ -76,7 +76,7 @@ def fleet_rolling(picture: bytes, least: int = _LEAST_REQUESTS) -> Figures:
     """Answers by status while a fleet of four is scaled down and up, and replaced instance by instance."""
     request = request_bytes(picture, "image/jpeg")
     statuses: Counter[str] = Counter()
-    with _Up(4, "--cpu", "0.25", "--memory", "256Mi", *_fake()) as fleet:
+    with Up(4, "--cpu", "0.25", "--memory", "256Mi", *_fake()) as fleet:
         rounds = 0
         while sum(statuses.values()) < least:
             changing = Thread(target=fleet.change)
@@ -87,7 +87,7 @@ def fleet_rolling(picture: bytes, least: int = _LEAST_REQUESTS) -> Figures:
     return {"requests": sum(statuses.values()), "statuses": dict(statuses), "rounds_of_changes": rounds}
 
 
-class _Up:
+class Up:
     """A `tidesight up` of its own, with so many instances."""
 
     def __init__(self, count: int, *arguments: str) -> None:
@@ -100,7 +100,7 @@ class _Up:
             self._process = subprocess.Popen(command, stdout=said, stderr=said, env=self._environment)
         self.pid = self._process.pid
 
-    def __enter__(self) -> "_Up":
+    def __enter__(self) -> "Up":
         try:
             self._until_ready()
         except BaseException:

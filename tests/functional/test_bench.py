@@ -18,10 +18,13 @@ import pytest
 from benchmarks.ports import free_port
 
 from tests.conftest import Server
+from tests.stub_fleet import Asked, Reply, stub_fleet
 from tidesight.cli import main
-from tidesight.errors import TidesightError
+from tidesight.commands.bench import sender
+from tidesight.errors import ConfigError, TidesightError
 from tidesight.experiments.fleet_process import FleetProcess
 from tidesight.runs.reader import RunReader
+from tidesight.workload.scenario import read_scenario
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 100.0
@@ -148,6 +151,51 @@ def test_a_reference_stack_beside_an_instance(tiny: Path, tmp_path: Path, server
     assert "flask" in done.stdout and "good a second" in done.stdout
 
 
+CAMERAS = """
+name = "few-cameras"
+duration_s = 6.5
+objective_s = 1.0
+[load]
+cameras = 3
+least = 1
+fps = 4.0
+up_s = 1.5
+down_s = 4.5
+within_s = 0.5
+"""
+
+
+def test_cameras_come_and_go_and_each_frame_is_recorded(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra streams is not installed")
+    file, out = tmp_path / "cameras.toml", tmp_path / "out"
+    file.write_text(CAMERAS)
+
+    def behave(asked: Asked) -> Reply:
+        return Reply(503, {"Retry-After": "1"}) if asked.number == 6 else Reply(wait_s=0.05)
+
+    with stub_fleet(behave) as fleet:
+        done = bench(file, "--url", f"here={fleet.url}", "--repeats", 1, "--out", out)
+        assert done.returncode == 0, done.stderr
+        asked = len(fleet.asked) - 1  # one to see whether it answers
+    run = RunReader(out / "here-1")
+    assert run.truncated is None and run.facts["driver"] == "tidesight-cameras"
+    requests, summary, zero_s = run.requests(), run.summary, run.facts["load_start_s"]
+    assert len(requests) == summary["sent"] == asked
+    assert summary["statuses"] == {"200": asked - 1, "503": 1} and summary["good"] >= asked - 3
+    assert summary["latency"]["p50_s"] == pytest.approx(0.07, abs=0.05), "from capture to show"
+    by_name: dict[str, list[float]] = {}
+    for row in run.streams():
+        by_name.setdefault(row.stream, []).append(row.t_s - zero_s)
+        assert row.target_fps == 4 and row.fps == pytest.approx(4, abs=1.2) and row.age_p99_s is not None
+    assert sorted(by_name) == ["camera01", "camera02", "camera03"]
+    assert max(by_name["camera01"]) > 6 and min(by_name["camera01"]) < 3
+    assert all(2.5 < at_s < 6.5 for name in ("camera02", "camera03") for at_s in by_name[name])
+    with pytest.raises(ConfigError, match="cameras send JPEGs by themselves; leave out --driver"):
+        sender(read_scenario(file), "tidesight", ["X-Its: mine"])
+    page = (out / "report.html").read_text()
+    assert "Frame rate of each camera" in page and "Age of shown frames" in page
+
+
 def test_ctrl_c_leaves_what_there_is_and_no_process(tmp_path: Path) -> None:
     pytest.importorskip("envoy")
     file = tmp_path / "long.toml"
@@ -270,7 +318,7 @@ def test_without_a_scenario_all_are_listed(capsys: pytest.CaptureFixture[str], m
     with pytest.raises(SystemExit):
         main()
     listed = json.loads(capsys.readouterr().out)
-    assert "zero" in listed["scale-to-zero"] and len(listed) == 8
+    assert "zero" in listed["scale-to-zero"] and len(listed) == 9
 
 
 def test_a_fleet_that_does_not_start_says_why(tmp_path: Path) -> None:

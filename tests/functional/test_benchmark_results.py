@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from benchmarks import __main__ as main
-from benchmarks import cpu, goals, overload_page, page, plots, rounds, stacks_page
+from benchmarks import cpu, goals, overload_page, page, plots, rounds, stacks_page, streams_page
 from benchmarks.chart import Axes, Line, draw
 from benchmarks.stacks import FASTAPI, LIMIT, OURS
 from benchmarks.stored import NOTHING
@@ -193,3 +193,27 @@ def test_a_chart_is_within_its_frame_and_in_proportion() -> None:
 @pytest.mark.parametrize("low", [0.0, 95.3, -4.0])
 def test_a_chart_of_one_level_is_drawn(low: float) -> None:
     assert np.isfinite(len(draw(Axes("t", "x", "y"), [Line("flat", [(0, low), (10, low)])])))
+
+
+def streams(**killed: int) -> Results:
+    per_s = {1: 10.0, 2: 19.0, 3: 26.0, 4: 38.0, 5: 47.0, 6: 55.0}
+    of = {str(count): {"per_s": value, "failed": 0, "enforced": count < 6} for count, value in per_s.items()}
+    run = {"killed": 3, "lines": 600, "same": 600, "failed": 0, **killed}
+    return {
+        "machine": {"CPU": "one, no BF16"}, "date": "2026-01-01",
+        "streams_speedup": {"cpu": 0.25, "frames_each": 150, "rounds": [{"of": of, "others_cpus": 0.0}]},
+        "streams_killed": {"frames": 600, "instances": 3, "runs": [run]},
+    }  # fmt: skip
+
+
+def test_the_page_of_videos_says_what_was_found() -> None:
+    told = streams_page.render(streams())
+    assert "| frames/s, 2 instances / one | ≥ 1.8 | **1.90** | - | 2.00 | +6 % | met |" in told
+    assert "| frames/s, 3 instances / one | ≥ 2.7 | **2.60** | - | 3.00 | -4 % | missed |" in told
+    assert "| 6 | 55.0 (55.0 to 55.0) | 5.50 (5.50 to 5.50) | 0.92 | 0 | no |" in told
+    assert "| lines unlike a serial run's, instances killed at random | ≤ 0 | **0** | - | 0 | - | met |" in told
+
+
+@pytest.mark.parametrize("killed", [{"same": 599}, {"lines": 601}, {"lines": 599, "same": 599}])
+def test_a_line_that_differs_is_missing_or_too_many_misses_the_goal(killed: dict[str, int]) -> None:
+    assert "killed at random | ≤ 0 | **1** | - | 0 | - | missed |" in streams_page.render(streams(**killed))

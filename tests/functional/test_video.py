@@ -33,6 +33,7 @@ from tidesight.streams.video import VideoJob, run_video
 
 LIMIT_S = 60
 DEFAULTS = {"confidence": "0.25", "iou": "0.5", "max_detections": "100"}  # what the command asks for
+EMPTY = json.dumps({"image": {"width": 64, "height": 48}, "detections": []}).encode()
 Lines = list[dict[str, Any]]
 
 
@@ -322,6 +323,43 @@ def test_memory_is_bounded_by_the_window(clip: Path) -> None:
         time.sleep(0.3)
         assert len(fleet.asked) <= 16
         assert len(list(outcomes)) == 49
+
+
+def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path: Path) -> None:
+    """Two minutes at 25 FPS, by a process of its own; the second half must not take more than the first."""
+    frames = 3000
+    small = (picture(number, (64, 48)) for number in range(frames))
+    long = write_video(tmp_path / "long.mp4", small, codec="mpeg4")
+    child: list[int] = []
+    resident_kib: dict[int, int] = {}
+
+    def behave(asked: Asked) -> Reply:
+        if asked.number % 100 == 0 and child:
+            status = Path(f"/proc/{child[0]}/status").read_text()
+            resident_kib[asked.number] = int(status.partition("VmRSS:")[2].split()[0])
+        return Reply(body=EMPTY)
+
+    with stub_fleet(behave) as fleet:
+        options = ("--out", str(tmp_path), "--no-video", "--window", "64")
+        command = [sys.executable, "-m", "tidesight", "video", str(long), "--url", fleet.url, *options]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            child.append(process.pid)
+            assert process.wait(LIMIT_S) == 0
+    assert len(fleet.asked) == len(lines_in(tmp_path / "long")) == frames
+    early = max(kib for number, kib in resident_kib.items() if 500 <= number < frames // 2)
+    late = max(kib for number, kib in resident_kib.items() if number >= frames // 2)
+    assert late < early + 2048, resident_kib
+
+
+def test_a_goal_for_the_latency_bounds_what_is_in_flight(clip: Path, tmp_path: Path) -> None:
+    """A fleet whose answers take the longer the more are asked at once: the goal says how many that may be."""
+    most = {}
+    for goal_s in (0.1, 5.0):
+        with stub_fleet(lambda _: Reply(wait_s=0.02 * fleet.at_once)) as fleet:
+            tidesight_video(clip, "--url", fleet.url, "--out", tmp_path / str(goal_s), "--latency-goal", str(goal_s))
+            most[goal_s] = fleet.most_at_once
+    assert most[0.1] < 12, most
+    assert most[5.0] > 20, most
 
 
 def test_frames_give_their_pixels_upright(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from tidesight.settings import assets_folder
 
 if TYPE_CHECKING:
     from tidesight.experiments.plan import Experiment
-    from tidesight.experiments.run import Ended, Sender
+    from tidesight.experiments.run import Ended
+    from tidesight.experiments.sending import Sender
     from tidesight.workload.scenario import Scenario
 
 INTERRUPTED = 130
@@ -94,15 +95,34 @@ def sender(scenario: "Scenario", driver: str, headers: "list[str] | tuple[str, .
         MissingExtra: the driver's package is not installed.
     """
     from tidesight.commands.load_bodies import bodies
-    from tidesight.experiments.run import Sender
+    from tidesight.experiments.sending import Sender
     from tidesight.loadtest.connecting import usable
     from tidesight.loadtest.drivers import driver as driver_named
+    from tidesight.workload.cameras import Cameras
     from tidesight.workload.scenario import Users
 
+    if isinstance(scenario.load, Cameras):
+        return _cameras(scenario, driver, headers)
     pictures = None if scenario.ask.pictures is None else Path(scenario.ask.pictures)
     made = bodies(pictures, scenario.ask.body, assets_folder())
     connections = scenario.load.users if isinstance(scenario.load, Users) else 1000
     return Sender(driver_named(driver), made, usable(connections), tuple(headers))
+
+
+def _cameras(scenario: "Scenario", driver: str, headers: "list[str] | tuple[str, ...]") -> "Sender":
+    import cv2
+
+    from tidesight.commands.load_bodies import bodies
+    from tidesight.experiments.watching import CamerasSender
+    from tidesight.loadtest.drivers import driver as driver_named
+    from tidesight.streams.reading import import_av
+
+    import_av()  # before a fleet is started
+    if driver_named(driver).name != "tidesight" or headers or scenario.ask.body != "raw":
+        raise ConfigError(f"{scenario.name}: cameras send JPEGs by themselves; leave out --driver, --header and --body")
+    cv2.setNumThreads(1)  # its threads spin between pictures as small as these, on CPUs that instances may share
+    pictures = None if scenario.ask.pictures is None else Path(scenario.ask.pictures)
+    return CamerasSender(driver_named(driver), bodies(pictures, "raw", assets_folder()))
 
 
 def run_shown(experiment: "Experiment", folder: Path, sender: "Sender") -> "Ended":

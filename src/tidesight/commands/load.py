@@ -81,7 +81,7 @@ def prepare(chosen: "Scenario", given: dict[str, Any]) -> "Load":
     target = parse_url(given["url"], chosen.ask.path, headers, cacert, given["insecure"])
     made = bodies(None if chosen.ask.pictures is None else Path(chosen.ask.pictures), chosen.ask.body, assets_folder())
     return Load(
-        target, made, chosen.load, chosen.duration_s, chosen.timeout_s, chosen.objective_s, chosen.seeds[0],
+        target, made, chosen.requests(), chosen.duration_s, chosen.timeout_s, chosen.objective_s, chosen.seeds[0],
         usable(given["connections"]),
     )  # fmt: skip
 

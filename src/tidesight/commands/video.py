@@ -32,6 +32,12 @@ def video(
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs sent.")] = 95,
     most_in_flight: Annotated[int, typer.Option(min=1, help="Requests under way at most.")] = 256,
+    latency_goal_s: Annotated[
+        float,
+        typer.Option(
+            "--latency-goal-s", "--latency-goal", min=0.01, help="More is sent at once while answers take less."
+        ),
+    ] = 1.0,
     window: Annotated[int, typer.Option(min=1, help="Frames read ahead at most; bounds the memory.")] = 512,
     deadline_s: Annotated[float, typer.Option(min=0.1, help="For an answer.")] = 10.0,
     patience_s: Annotated[float, typer.Option(min=0, help="Give up when nothing is answered for so long.")] = 60.0,
@@ -57,7 +63,7 @@ def video(
     if classes is not None:
         query["classes"] = classes
     cv2.setNumThreads(1)  # its threads spin between pictures as small as these, on CPUs that instances may share
-    limit = LimitSettings(most=most_in_flight, start=min(4, most_in_flight))
+    limit = LimitSettings(latency_goal_s, most=most_in_flight, start=min(4, most_in_flight))
     fleet = FleetOptions(tuple(url), api_key, query, deadline_s, patience_s, limit=limit)
     options = DetectVideoOptions(Sampling(every, fps), send_px, quality, window)
     jobs = [

@@ -15,11 +15,10 @@ from tidesight.errors import ConfigError, TidesightError
 from tidesight.experiments.fleet_process import FleetProcess
 from tidesight.experiments.noise import task_ms
 from tidesight.experiments.plan import Arm, Experiment, Turn
+from tidesight.experiments.sending import Sender
 from tidesight.loadtest import runner
-from tidesight.loadtest.drivers import Driver
-from tidesight.loadtest.plan import INTERRUPTED, Load, Progress
+from tidesight.loadtest.plan import INTERRUPTED, Progress
 from tidesight.loadtest.recorder import LoadResult
-from tidesight.loadtest.target import Body, parse_url
 from tidesight.runs.writer import FACTS, RunWriter
 from tidesight.workload.arrivals import Constant
 from tidesight.workload.scenario import Scenario
@@ -29,36 +28,6 @@ _PROBE_S = 0.25
 _PROBE_LIMIT_S = 30.0
 _BEFORE_OTHERS = 10  # of niceness
 _REFUSED_BODIES = (400, 415, 422)
-
-
-@dataclass(frozen=True)
-class Sender:
-    """What sends the load of every run.
-
-    Attributes:
-        driver: Its program.
-        bodies: Of the requests, in turn.
-        connections: The most there may be at a time.
-        headers: "Name: value" each, beside those of the scenario.
-    """
-
-    driver: Driver
-    bodies: Sequence[Body]
-    connections: int = 1000
-    headers: Sequence[str] = ()
-
-    def load(self, scenario: Scenario, url: str, seed: int) -> Load:
-        """A scenario's load for a URL.
-
-        Raises:
-            ConfigError: it is no URL.
-        """
-        headers = [*(f"{name}: {value}" for name, value in scenario.ask.headers.items()), *self.headers]
-        target = parse_url(url, scenario.ask.path, headers)
-        return Load(
-            target, self.bodies, scenario.load, scenario.duration_s, scenario.timeout_s, scenario.objective_s, seed,
-            self.connections,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,9 +84,8 @@ def check(experiment: Experiment, out: Path, sender: Sender) -> None:
 
 
 def _check(arm: Arm, url: str, scenario: Scenario, sender: Sender) -> None:
-    once = replace(
-        sender.load(scenario, url, 1), pattern=Constant(1 / _PROBE_S), duration_s=_PROBE_S, timeout_s=_PROBE_LIMIT_S
-    )
+    probe = replace(scenario, load=Constant(1 / _PROBE_S), duration_s=_PROBE_S, timeout_s=_PROBE_LIMIT_S)
+    once = sender.load(probe, url, 1)
     try:
         outcome = runner.run(once).outcome
     except TidesightError as error:
@@ -207,7 +175,7 @@ class _Run:
             "repeat": turn.repeat,
             "repeats": experiment.repeats,
             "seeds": [turn.seed],
-            "driver": self._sender.driver.name,
+            "driver": self._sender.name,
             "bodies": {"count": len(bodies), "bytes": sum(len(body.data) for body in bodies)},
             "url": arm.url,
             **experiment.facts,
@@ -225,11 +193,10 @@ class _Run:
                 fleet.until_ready(arm.ready)
                 sleep(_SETTLE_S)
                 url = fleet.url
-            load = self._sender.load(scenario, url, self._turn.seed)
             self._say("sending")
             self._facts["load_start_s"] = round(time() - writer.started_epoch_s, 3)
             with _first_in_line():
-                self._result = self._sender.driver(load, writer, lambda now: self._tell(self._turn, "sending", now))
+                self._result = self._sender.send(scenario, url, self._turn.seed, writer, self._sends)
             self._facts["load_end_s"] = round(time() - writer.started_epoch_s, 3)
             if self._result.stopped == INTERRUPTED:
                 raise KeyboardInterrupt
@@ -259,6 +226,9 @@ class _Run:
         good = self._result.outcome.good if self._result is not None else 0
         per_thousand = 1000 * cost["usd"] / good if good else None
         return {"usd": cost["usd"], "usd_per_thousand": per_thousand, "prices_of": cost["prices_of"]}
+
+    def _sends(self, now: Progress) -> None:
+        self._tell(self._turn, "sending", now)
 
     def _say(self, what: str) -> None:
         self._tell(self._turn, what, None)

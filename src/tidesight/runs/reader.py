@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tidesight.errors import DataError
-from tidesight.runs.rows import DecisionRow, RequestRow, SampleRow, header
-from tidesight.runs.writer import DECISIONS, FACTS, FORMAT, REQUESTS, SAMPLES, SUMMARY, TRUNCATED
+from tidesight.runs.rows import DecisionRow, RequestRow, SampleRow, StreamRow, header
+from tidesight.runs.writer import DECISIONS, FACTS, FORMAT, REQUESTS, SAMPLES, STREAMS, SUMMARY, TRUNCATED
 
 Floats = npt.NDArray[np.float64]
 _BLOCK_BYTES = 1 << 18
@@ -110,6 +110,11 @@ class RunReader:
         """Every decision of the scaling policy."""
         kinds: list[_Cell] = [float, str, _maybe(int), int, int, str, "true".__eq__, json.loads]
         return [DecisionRow(*cells) for cells in self._parsed(DECISIONS, DecisionRow, kinds)]
+
+    def streams(self) -> list[StreamRow]:
+        """How every camera fared; nothing where the load was no cameras."""
+        kinds: list[_Cell] = [float, str, float, float, _maybe(float), int]
+        return [StreamRow(*cells) for cells in self._parsed(STREAMS, StreamRow, kinds)]
 
     def _parsed(self, name: str, kind: type, kinds: list["_Cell"]) -> Iterator[list[Any]]:
         rows = csv.reader(line for lines in self._lines(name, kind) for line in lines)

@@ -59,6 +59,27 @@ class SampleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamRow:
+    """One camera over a stretch of time; a run has one row every other second for each camera that is there.
+
+    Attributes:
+        t_s: The end of the stretch; it begins at the camera's row before, or when it came.
+        stream: Name of the camera.
+        target_fps: Frames a second that are wanted of it.
+        fps: Frames shown a second.
+        age_p99_s: From capture to show, of those shown; None when none was.
+        skipped: Turns that passed for want of capacity.
+    """
+
+    t_s: float
+    stream: str
+    target_fps: float
+    fps: float
+    age_p99_s: float | None
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionRow:
     """One decision of a scaling policy.
 

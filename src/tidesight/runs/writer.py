@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from tidesight.errors import ConfigError
-from tidesight.runs.rows import DecisionRow, RequestRow, SampleRow, header
+from tidesight.runs.rows import DecisionRow, RequestRow, SampleRow, StreamRow, header
 
 FORMAT = 1
 FACTS, SUMMARY, PART, TRUNCATED = "run.json", "summary.json", "summary.part", "truncated"
 REQUESTS, SAMPLES, DECISIONS = "requests.csv.gz", "samples.csv", "decisions.csv"
+STREAMS = "streams.csv"
 _BLOCK_CHARACTERS = 1 << 16
 _BLOCK_S = 1.0
 
@@ -100,6 +101,11 @@ class RunWriter:
         valid = "true" if row.valid else "false"
         cells = (f"{row.t_s:.3f}", row.policy, row.ready, row.current, row.desired, row.reason, valid, detail)
         self._table(DECISIONS, DecisionRow).add(cells)
+
+    def stream(self, row: StreamRow) -> None:
+        """Record how a camera fared; on disk at once."""
+        cells = (f"{row.t_s:.3f}", row.stream, _short(row.target_fps), _short(row.fps), _short(row.age_p99_s))
+        self._table(STREAMS, StreamRow).add((*cells, row.skipped))
 
     def amend(self, facts: Mapping[str, Any]) -> None:
         """Add to `run.json` what was not known when the run began; for the writer that created it."""

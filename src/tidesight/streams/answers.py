@@ -67,14 +67,16 @@ class Busy:
 
     reason: str
     retry_after_s: float | None
+    status: int | None = None
 
 
 @dataclass(frozen=True)
 class Failed:
-    """No answer; `final` where another try would give the same."""
+    """No answer, or none of use; `final` where another try would give the same. `status` is None without an answer."""
 
     reason: str
     final: bool
+    status: int | None = None
 
 
 Verdict = Found | Busy | Failed
@@ -91,15 +93,15 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, sent: Encoded, m
         try:
             return Found(_detections(_decode_reply(body), sent, model))
         except (msgspec.DecodeError, ValueError) as error:
-            return Failed(f"an answer that cannot be read: {error}", final=False)
+            return Failed(f"an answer that cannot be read: {error}", final=False, status=status)
     reason = f"{status}: {_detail(body)}"
     if status in _BUSY:
-        return Busy(reason, retry_after_s(headers.get("Retry-After")))
+        return Busy(reason, retry_after_s(headers.get("Retry-After")), status)
     if status in _FRAME_AT_FAULT:
-        return Failed(reason, final=True)
+        return Failed(reason, final=True, status=status)
     if 400 <= status < 500:
         raise FleetError(f"the fleet answers {reason}")
-    return Failed(reason, final=False)
+    return Failed(reason, final=False, status=status)
 
 
 def retry_after_s(header: str | None) -> float | None:

@@ -10,6 +10,7 @@ import msgspec
 
 from tidesight.errors import ConfigError, DataError
 from tidesight.workload.arrivals import Burst, Constant, Diurnal, Pattern, Poisson, Ramp, Step
+from tidesight.workload.cameras import Cameras
 from tidesight.workload.trace import Replay, read_trace
 from tidesight.workload.variants import InstanceSize, Setting, Variant
 
@@ -17,7 +18,7 @@ BodyForm = Literal["raw", "json", "multipart"]
 ARRIVALS: dict[str, type[Any]] = {
     "constant": Constant, "poisson": Poisson, "ramp": Ramp, "step": Step, "burst": Burst, "diurnal": Diurnal,
 }  # fmt: skip
-"""Patterns of an open loop by the name they have in files and on the command line; "trace" and "users" come beside."""
+"""Patterns of an open loop by their names in files and on the command line; "trace", "users", "cameras" come beside."""
 _ASSETS = "assets:"
 _Value = TypeVar("_Value")
 
@@ -71,7 +72,7 @@ class Scenario:
 
     Attributes:
         name: Short, of letters, digits and dashes.
-        load: An open loop's `Pattern`, or the `Users` of a closed one.
+        load: An open loop's `Pattern`, the `Users` of a closed one, or `Cameras`.
         duration_s: How long requests are sent.
         shows: What it is meant to show, in a sentence or two.
         ask: What each request is.
@@ -93,7 +94,7 @@ class Scenario:
     """
 
     name: str
-    load: Pattern | Users
+    load: Pattern | Users | Cameras
     duration_s: float
     shows: str = ""
     ask: Ask = Ask()
@@ -118,8 +119,20 @@ class Scenario:
             raise ConfigError(f"tail_s: expected at least 0 s, got {self.tail_s:g}", field="tail_s")
         if not self.seeds:
             raise ConfigError("seeds: expected at least one", field="seeds")
-        if not isinstance(self.load, Users):
+        if isinstance(self.load, Cameras):
+            list(self.load.changes(self.duration_s, 1))  # cameras that cannot come and go are an error here
+        elif not isinstance(self.load, Users):
             self.load.curve(self.duration_s)  # a pattern that cannot be drawn is an error here
+
+    def requests(self) -> Pattern | Users:
+        """The load, where it is requests.
+
+        Raises:
+            ConfigError: it is cameras.
+        """
+        if isinstance(self.load, Cameras):
+            raise ConfigError(f"{self.name} is a scenario of cameras; tidesight bench runs it", field="scenario")
+        return self.load
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain values, for a run's facts; a trace by its length."""
@@ -128,7 +141,7 @@ class Scenario:
             load |= {name: getattr(self.load, name) for name in ("time_scale", "rate_scale", "spacing")}
             return {**_plain(self), "load": {"arrivals": "trace", **load}}
         names = {kind: name for name, kind in ARRIVALS.items()}
-        kind = {} if isinstance(self.load, Users) else {"arrivals": names.get(type(self.load), "own")}
+        kind = {} if isinstance(self.load, Users | Cameras) else {"arrivals": names.get(type(self.load), "own")}
         load = asdict(self.load) if is_dataclass(self.load) else {}
         return {**_plain(self), "load": {**kind, **load}}
 
@@ -164,7 +177,7 @@ def parse_scenario(values: Mapping[str, Any], folder: Path, assets: Path | None 
     """A scenario from the values of its TOML.
 
     Args:
-        values: With a table `load`: `arrivals` and the fields of that pattern, or `trace`, or `users`.
+        values: With a table `load`: `arrivals` and the fields of that pattern, or `trace`, `users` or `cameras`.
         folder: Of the file, from which its paths count.
         assets: As of `read_scenario`.
 
@@ -182,14 +195,18 @@ def parse_scenario(values: Mapping[str, Any], folder: Path, assets: Path | None 
     return _converted({**rest, "load": load, "ask": ask}, Scenario, "")
 
 
-def _load(values: dict[str, Any], folder: Path, assets: Path | None) -> Pattern | Users:
+def _load(values: dict[str, Any], folder: Path, assets: Path | None) -> Pattern | Users | Cameras:
     if "users" in values:
         return _converted(values, Users, "load")
+    if "cameras" in values:
+        if (video := values.get("video")) is not None:
+            values["video"] = str(_file(str(video), folder, assets))
+        return _converted(values, Cameras, "load")
     if "trace" in values:
         return _replay(values, folder, assets)
     arrivals = values.pop("arrivals", None)
     if arrivals not in ARRIVALS:
-        known = ", ".join([*ARRIVALS, "or a `trace`, or `users`"])
+        known = ", ".join([*ARRIVALS, "or a `trace`, or `users`, or `cameras`"])
         raise ConfigError(f"load.arrivals: expected one of {known}; got {arrivals!r}", field="arrivals")
     pattern: Pattern = _converted(values, ARRIVALS[arrivals], "load")
     return pattern
@@ -197,9 +214,8 @@ def _load(values: dict[str, Any], folder: Path, assets: Path | None) -> Pattern 
 
 def _replay(values: dict[str, Any], folder: Path, assets: Path | None) -> Replay:
     name = str(values.pop("trace"))
-    of_assets = name.startswith(_ASSETS)
-    file = (assets or folder) / name.removeprefix(_ASSETS) if of_assets else folder / name
-    remedy = "; it is one of the optional assets: set TIDESIGHT_ASSETS to their folder" if of_assets else ""
+    file = _file(name, folder, assets)
+    remedy = "; it is one of the optional assets: set TIDESIGHT_ASSETS to their folder" if _of_assets(name) else ""
     try:
         with file.open(newline="") as lines:
             trace = read_trace(lines, file.name)
@@ -208,6 +224,14 @@ def _replay(values: dict[str, Any], folder: Path, assets: Path | None) -> Replay
     except DataError as error:
         raise ConfigError(f"load.trace: {error.detail}", field="trace") from None
     return _converted({**values, "trace": trace}, Replay, "load")
+
+
+def _of_assets(name: str) -> bool:
+    return name.startswith(_ASSETS)
+
+
+def _file(name: str, folder: Path, assets: Path | None) -> Path:
+    return (assets or folder) / name.removeprefix(_ASSETS) if _of_assets(name) else folder / name
 
 
 def _table(values: Mapping[str, Any], name: str, required: bool = False) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tidesight.experiments.shipped import FOLDER, names, scenario, shows
 from tidesight.platforms.registry import ALIASES
 from tidesight.workload.arrivals import Constant
 from tidesight.workload.scenario import Scenario, parse_scenario, read_scenario
+from tidesight.workload.trace import Replay
 from tidesight.workload.variants import InstanceSize, Variant
 
 PLAIN = Scenario("plain", Constant(5.0), 10.0, seeds=(7, 8), platforms=("gke", "cloud-run"))
@@ -132,7 +133,7 @@ def test_a_shipped_scenario_can_be_run_and_says_what_it_shows(name: str) -> None
 
 def test_all_scenarios_are_there_and_in_the_documented_place() -> None:
     assert names() == [
-        "diurnal", "overload", "reference-1", "reference-2", "scale-to-zero", "spike-10x", "step", "trace-twitter",
+        "cameras-come-and-go", "diurnal", "overload", "reference-1", "reference-2", "scale-to-zero", "spike-10x", "step", "trace-twitter",
     ]  # fmt: skip
     assert (ROOT / "benchmarks/scenarios").resolve() == FOLDER.resolve()
 
@@ -143,11 +144,11 @@ def test_a_scenario_of_a_trace_needs_the_assets_and_says_so(tmp_path: Path) -> N
     (tmp_path / "traces").mkdir()
     (tmp_path / "traces/twitter-2021-08-per-minute.csv").write_text("t_s,requests\n0,3000\n60,6000\n86400,3000\n")
     made = scenario("trace-twitter", tmp_path)
-    assert not hasattr(made.load, "users")
+    assert isinstance(made.load, Replay)
     assert made.load.curve(made.duration_s).points[0] == (0.0, 10.0)
 
 
-@pytest.mark.parametrize(("name", "told"), [("refrence-1", "did you mean reference-1"), ("zzz", "there are: diurnal")])
+@pytest.mark.parametrize(("name", "told"), [("refrence-1", "did you mean reference-1"), ("zzz", "there are: cameras")])
 def test_an_unknown_scenario(name: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         scenario(name, NO_ASSETS)

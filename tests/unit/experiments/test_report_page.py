@@ -16,7 +16,7 @@ from tidesight.experiments.report.drawing import band, log_axis, over, tidy
 from tidesight.experiments.report.evidence import read_evidence
 from tidesight.experiments.report.page import charts_of, page, plotly_script
 from tidesight.experiments.report.write import write_report
-from tidesight.runs.rows import DecisionRow, RequestRow
+from tidesight.runs.rows import DecisionRow, RequestRow, StreamRow
 from tidesight.runs.writer import DECISIONS, RunWriter
 
 WHOLE = ["latency", "rates", "fates", "instances", "cpu", "memory", "starts", "cdf", "cost"]
@@ -72,6 +72,26 @@ def test_charts_carry_the_figures(tmp_path: Path) -> None:
     within = charts["cdf"].traces[0]["y"]
     assert within[-1] == 80  # what failed keeps it below 100 %
     assert "Cloud Run: p50 400 ms, p99 2.1 s" in charts["latency"].caption
+
+
+def test_cameras_have_charts_of_their_own(tmp_path: Path) -> None:
+    load = {"cameras": 2, "least": 1, "fps": 2.0}
+    folder = write(tmp_path / "run", facts(scenario={**SCENARIO, "load": load}, driver="tidesight-cameras"))
+    with RunWriter.join(folder) as writer:
+        for at_s in (2, 4, 6):
+            writer.stream(StreamRow(at_s, "camera01", 2.0, 2.0, 0.1 * at_s, 0))
+        writer.stream(StreamRow(6, "<b>", 2.0, 0.5, None, 3))
+    (section,) = sections([read_evidence(folder)])
+    charts = {chart.key: chart for chart in charts_of(section)}
+    assert list(charts) == ["streams", "ages", *WHOLE]
+    rates = {trace["name"]: (trace["x"], trace["y"]) for trace in charts["streams"].traces}
+    assert rates == {"camera01": ([2, 4, 6], [2, 2, 2]), "&lt;b&gt;": ([6], [0.5]), "wanted": ([2, 6], [2, 2])}
+    assert [trace["y"] for trace in charts["ages"].traces] == [[200, 400, 600], [None]]
+    assert "2 cameras had 0.5 to 2 FPS in the mean of 2 wanted, 3 turns were skipped" in charts["streams"].caption
+    assert "older than 500 ms is not shown. Cloud Run: 400 ms in the median, 600 ms at most" in charts["ages"].caption
+    told = page([section])
+    assert "1 cameras, then 2, then 1, each at 2 frames a second for 10 s" in told
+    assert "Requests were sent by Tidesight&#x27;s client of cameras" in told
 
 
 def test_nothing_that_a_run_says_becomes_markup(tmp_path: Path) -> None:

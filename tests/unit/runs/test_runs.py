@@ -15,7 +15,7 @@ import pytest
 from tidesight.errors import ConfigError, DataError
 from tidesight.runs.facts import machine, versions
 from tidesight.runs.reader import RunReader
-from tidesight.runs.rows import FRONT, DecisionRow, RequestRow, SampleRow
+from tidesight.runs.rows import FRONT, DecisionRow, RequestRow, SampleRow, StreamRow
 from tidesight.runs.writer import REQUESTS, SAMPLES, SUMMARY, RunWriter
 
 ANSWERED = RequestRow(1.25, 1.250001, 1.5, 200, 100_000, 512, "instance-1")
@@ -23,6 +23,8 @@ NEVER_SENT = RequestRow(2.0, None, 7.0, None, error="refused")
 UNDER_WAY = RequestRow(3.0, 3.1, None, None, 100_000, error="unfinished")
 SAMPLE = SampleRow(1.0, "instance-1", "ready", 2, 0, 0.75, 123_456_789, 17)
 UNKNOWN = SampleRow(1.0, FRONT, "holding")
+STREAM = StreamRow(2.0, "camera01", 5.0, 4.5, 0.125, 3)
+BLIND = StreamRow(4.0, "camera01", 5.0, 0.0, None, 10)
 DECISION = DecisionRow(15.0, "hpa", 1, 1, 4, "ScaleUpLimit", detail={"proposal": 6, "clamps": [["a,b", 6, 4]]})
 UNDECIDED = DecisionRow(30.0, "hpa", None, 4, 4, "NoData", valid=False)
 
@@ -35,6 +37,8 @@ def write(folder: Path) -> None:
             run.sample(sample)
         for decision in (DECISION, UNDECIDED):
             run.decision(decision)
+        for stream in (STREAM, BLIND):
+            run.stream(stream)
         run.finish({"p50_s": 0.25})
 
 
@@ -45,6 +49,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert run.summary == {"p50_s": 0.25}
     assert run.samples() == [SAMPLE, UNKNOWN]
     assert run.decisions() == [DECISION, UNDECIDED]
+    assert run.streams() == [STREAM, BLIND]
     requests = run.requests()
     assert requests.intended_s.tolist() == [1.25, 2.0, 3.0]
     assert requests.start_s[0] == 1.250001 and math.isnan(requests.start_s[1])
@@ -60,7 +65,7 @@ def test_tables_without_rows_are_empty(tmp_path: Path) -> None:
     RunWriter.create(tmp_path, {}).finish({})
     run = RunReader(tmp_path)
     assert len(run.requests()) == 0 and run.requests().status.dtype == "int16"
-    assert run.samples() == [] and run.decisions() == []
+    assert run.samples() == [] and run.decisions() == [] and run.streams() == []
 
 
 def test_writers_share_a_folder(tmp_path: Path) -> None:

@@ -12,4 +12,4 @@ def test_the_command_and_the_library_have_the_same_defaults() -> None:
     assert (said["quality"], said["window"], said["send_px"]) == (options.quality, options.window, options.longest_px)
     assert (said["every"], said["fps"]) == (options.sampling.every, options.sampling.fps)
     assert (said["deadline_s"], said["patience_s"]) == (fleet.deadline_s, fleet.patience_s)
-    assert said["most_in_flight"] == fleet.limit.most
+    assert (said["most_in_flight"], said["latency_goal_s"]) == (fleet.limit.most, fleet.limit.goal_s)

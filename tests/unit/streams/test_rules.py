@@ -164,11 +164,11 @@ def test_another_model_in_a_roll_out_says_its_own_labels() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "verdict"),
     [
-        (429, b'{"detail":"late"}', Busy("429: late", 2.0)),
-        (503, b"no healthy upstream", Busy("503: no healthy upstream", 2.0)),
-        (502, b"", Busy("502: no detail", 2.0)),
-        (400, b'{"detail":"not a picture"}', Failed("400: not a picture", final=True)),
-        (500, b"\xff", Failed("500: \N{REPLACEMENT CHARACTER}", final=False)),
+        (429, b'{"detail":"late"}', Busy("429: late", 2.0, status=429)),
+        (503, b"no healthy upstream", Busy("503: no healthy upstream", 2.0, status=503)),
+        (502, b"", Busy("502: no detail", 2.0, status=502)),
+        (400, b'{"detail":"not a picture"}', Failed("400: not a picture", final=True, status=400)),
+        (500, b"\xff", Failed("500: \N{REPLACEMENT CHARACTER}", final=False, status=500)),
     ],
 )
 def test_what_other_answers_mean(status: int, body: bytes, verdict: Busy | Failed) -> None:

@@ -96,3 +96,21 @@ def test_a_refused_turn_is_given_back() -> None:
     share.give_back("a", 0.01)
     assert share.next(0.01, ["a"]) == "a"
     assert share.next_due_s([]) is None
+
+
+def test_who_comes_later_is_level_with_the_others_and_who_goes_is_forgotten() -> None:
+    share = FairShare({"a": Want(50)})
+    for turn in range(100):
+        share.take("a", turn / 50)
+    share.add("b", Want(50))
+    counts = dict.fromkeys("ab", 0)
+    for turn in range(40):
+        now_s = 2 + turn / 50
+        name = share.next(now_s, ["a", "b"])
+        assert name is not None
+        share.take(name, now_s)
+        counts[name] += 1
+    assert counts["b"] == pytest.approx(20, abs=3), "no more than it may have been away for"
+    share.remove("b")
+    share.give_back("b", 3.0)
+    assert share.next(9.0, ["a"]) == "a"

@@ -8,7 +8,7 @@ from typing import Any
 from tidesight.errors import DataError
 from tidesight.experiments.report.answers import Answers, reduced
 from tidesight.runs.reader import RunReader
-from tidesight.runs.rows import FRONT, DecisionRow, SampleRow
+from tidesight.runs.rows import FRONT, DecisionRow, SampleRow, StreamRow
 
 _NOISY = 0.10
 
@@ -54,6 +54,8 @@ class Evidence:
         front: Samples of what stands before them.
         decisions: Of the scaling rule.
         truncated: Why something is missing; None for a whole run.
+        starts: Lives of its instances.
+        streams: How cameras fared, where the load was cameras.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Evidence:
     decisions: tuple[DecisionRow, ...] = ()
     truncated: str | None = None
     starts: tuple[Start, ...] = field(default=())
+    streams: tuple[StreamRow, ...] = ()
 
     @property
     def name(self) -> str:
@@ -169,11 +172,12 @@ def read_evidence(folder: Path) -> Evidence:
     facts, summary = reader.facts, reader.summary
     objective_s = number(table(facts, "scenario").get("objective_s")) or number(summary.get("objective_s"))
     answers = reduced(reader.requests(), objective_s)
-    samples, decisions = reader.samples(), reader.decisions()
+    samples, decisions, streams = reader.samples(), reader.decisions(), reader.streams()
     return Evidence(
         folder, facts, summary, answers,
         tuple(one for one in samples if one.instance != FRONT), tuple(one for one in samples if one.instance == FRONT),
         tuple(decisions), reader.truncated or summary.get("truncated") or None, _starts(summary, folder),
+        tuple(streams),
     )  # fmt: skip
 
 

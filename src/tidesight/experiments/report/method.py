@@ -10,7 +10,8 @@ from tidesight.experiments.report.evidence import Evidence, number, table
 from tidesight.experiments.report.words import UNKNOWN, figure, seconds
 
 DRIVERS = {"tidesight": "Tidesight's own generator", "aiohttp": "Tidesight's own generator",
-           "locust": "Locust", "jmeter": "Apache JMeter"}  # fmt: skip
+           "tidesight-cameras": "Tidesight's client of cameras", "locust": "Locust",
+           "jmeter": "Apache JMeter"}  # fmt: skip
 
 SPREAD = "Where a thing was measured several times: the median, and in brackets the least and the most."
 
@@ -183,6 +184,10 @@ def load_words(scenario: Mapping[str, Any]) -> str:
         spawn = number(load.get("spawn_per_s"))
         added = f"{figure(spawn)} added a second, " if spawn is not None else ""
         return f"{load['users']} users, {added}{thinking}{during}."
+    if "cameras" in load:
+        least, most = load.get("least"), load["cameras"]
+        counts = f"{most} cameras" if least == most else f"{least} cameras, then {most}, then {least}"
+        return f"{counts}, each at {figure(number(load.get('fps')) or 0.0)} frames a second{during}."
     parts = [
         _LOAD_WORDS.get(key, f"{key} {{}}").format(figure(value))
         for key, value in load.items()

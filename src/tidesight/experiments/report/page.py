@@ -15,6 +15,7 @@ from tidesight.experiments.report.comparing import Section
 from tidesight.experiments.report.drawing import Chart
 from tidesight.experiments.report.fleet_charts import fleet_charts
 from tidesight.experiments.report.request_charts import request_charts
+from tidesight.experiments.report.stream_charts import stream_charts
 from tidesight.experiments.report.words import UNKNOWN
 
 # Nothing is fetched, whatever a name in a run may say; blob: is how Plotly saves a picture.
@@ -29,8 +30,8 @@ _MARK = (
 
 def charts_of(section: Section) -> list[Chart]:
     """All charts of a scenario in the order of the page."""
-    charts = {chart.key: chart for chart in (*request_charts(section), *fleet_charts(section))}
-    order = ("latency", "rates", "fates", "instances", "cpu", "memory", "starts", "cdf", "cost")
+    charts = {chart.key: chart for chart in (*stream_charts(section), *request_charts(section), *fleet_charts(section))}
+    order = ("streams", "ages", "latency", "rates", "fates", "instances", "cpu", "memory", "starts", "cdf", "cost")
     return [charts[key] for key in order if key in charts]
 
 

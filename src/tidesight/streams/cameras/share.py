@@ -37,8 +37,18 @@ class FairShare:
     """
 
     def __init__(self, wants: Mapping[str, Want]) -> None:
-        self._turns = {name: _Turn(1 / want.fps, 1 / want.weight) for name, want in wants.items()}
+        self._turns: dict[str, _Turn] = {}
         self._level = 0.0
+        for name, want in wants.items():
+            self.add(name, want)
+
+    def add(self, name: str, want: Want) -> None:
+        """One more; it begins level with the others, but for the turns that who was away may have."""
+        self._turns[name] = _Turn(1 / want.fps, 1 / want.weight)
+
+    def remove(self, name: str) -> None:
+        """It is gone."""
+        del self._turns[name]
 
     def next(self, now_s: float, ready: Collection[str]) -> str | None:
         """Who of those that have a frame to send is next; None where none of them is due."""
@@ -68,7 +78,9 @@ class FairShare:
         return max(turn.used, self._level - _CREDIT_TURNS * turn.stride)
 
     def give_back(self, name: str, now_s: float) -> None:
-        """Its frame was refused: it gets the turn back, and is due at once."""
+        """Its frame was refused: it gets the turn back, and is due at once; nothing happens where it is gone."""
+        if name not in self._turns:
+            return
         turn = self._turns[name]
         turn.used -= turn.stride
         turn.due_s = now_s

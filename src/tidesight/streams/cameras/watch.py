@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,12 @@ from tidesight.errors import FleetError
 from tidesight.streams.answers import Busy, Failed, Found, Model, Verdict
 from tidesight.streams.cameras import metrics
 from tidesight.streams.cameras.capture import Capture, Captured
-from tidesight.streams.cameras.config import CamerasConfig
+from tidesight.streams.cameras.config import Camera, CamerasConfig
 from tidesight.streams.cameras.events import Events
 from tidesight.streams.cameras.screen import Screen
 from tidesight.streams.cameras.share import FairShare, Want
 from tidesight.streams.cameras.tracking import LEAST_SCORE
-from tidesight.streams.cameras.watched import Answer, Watched
+from tidesight.streams.cameras.watched import Answer, Settled, Watched
 from tidesight.streams.client import FleetClient, Terms
 from tidesight.streams.endpoints import Endpoint, Endpoints
 from tidesight.streams.jpeg import Encoded, FrameEncoder
@@ -39,41 +40,72 @@ class Watch:
     Made and used within one event loop.
 
     Args:
-        config: The cameras.
-        fleet: Where to; its `limit.goal_s` and `deadline_s` follow from the cameras' freshness.
+        config: The cameras; there may be none yet.
+        fleet: Where to; its `limit.goal_s`, where there are cameras, and its deadline follow from their freshness.
         events_file: For events, or None.
+        on_settled: Told what became of each frame, in order for each camera.
 
     Raises:
         ConfigError: the file for events cannot be written.
         MissingExtra: an optional package is not installed.
     """
 
-    def __init__(self, config: CamerasConfig, fleet: FleetOptions, events_file: Path | None) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        config: CamerasConfig,
+        fleet: FleetOptions,
+        events_file: Path | None,
+        on_settled: Callable[[Settled], None] = lambda _: None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_settled = on_settled
+        self._counts_every_s = config.counts_every_s
         self.telemetry = Telemetry(metrics.CATALOGUE)
         self.events = Events(events_file, config.webhook, self.telemetry)
-        freshness_s = min(camera.freshness_s for camera in config.cameras)
-        self._fleet = replace(fleet, limit=replace(fleet.limit, goal_s=_GOAL_PART * freshness_s))
+        if config.cameras:
+            freshness_s = min(camera.freshness_s for camera in config.cameras)
+            fleet = replace(fleet, limit=replace(fleet.limit, goal_s=_GOAL_PART * freshness_s))
+        self._fleet = fleet
         self._limit = InFlightLimit(self._fleet.limit)
         self._endpoints = Endpoints(fleet.urls, Random())  # noqa: S311 - jitter
-        self._share = FairShare({camera.name: Want(camera.fps, camera.weight) for camera in config.cameras})
-
-        def notify() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(self._pump)
-
-        self.cameras = {
-            camera.name: Watched(
-                camera, Capture(camera, notify), Screen(camera), self.events, self.telemetry, config.counts_every_s
-            )
-            for camera in config.cameras
-        }
+        self._share = FairShare({})
+        self.cameras: dict[str, Watched] = {}
         self._encoders = threading.local()
         self._client: FleetClient | None = None
         self._model: Model | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.trouble = "waiting for the fleet"
+        for camera in config.cameras:
+            self.add(camera)
+
+    def add(self, camera: Camera) -> None:
+        """Watch one more camera; also while it runs.
+
+        Args:
+            camera: Of a name of its own. How much is sent at once does not follow its freshness, but that of the
+                cameras there were at first.
+        """
+        self._share.add(camera.name, Want(camera.fps, camera.weight))
+        self.cameras[camera.name] = watched = Watched(
+            camera, Capture(camera, self._notify), Screen(camera), self.events, self.telemetry, self._counts_every_s,
+            self._on_settled,
+        )  # fmt: skip
+        if self._client is not None:
+            watched.capture.start()
+
+    async def remove(self, name: str) -> None:
+        """Watch a camera no longer; frames of it that are under way are still told of."""
+        watched = self.cameras.pop(name)
+        self._share.remove(name)
+        for metric in (metrics.UP, metrics.FPS, metrics.TARGET_FPS):
+            self.telemetry.set(metric, 0.0, name)
+        await asyncio.to_thread(watched.capture.stop)
+
+    def _notify(self) -> None:
+        """In the thread of a camera: it has a frame."""
+        with suppress(RuntimeError):  # the loop is closed: nobody listens
+            self._loop.call_soon_threadsafe(self._pump)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -166,9 +198,10 @@ class Watch:
     async def _one(self, watched: Watched, captured: Captured, endpoint: Endpoint) -> None:
         number, sent_s = watched.number(), monotonic()
         verdict: Verdict = Failed("given up", final=True)
+        instance = ""
         endpoint.in_flight += 1
         try:
-            verdict = await self._ask(watched, captured, endpoint.url)
+            verdict, instance = await self._ask(watched, captured, endpoint.url)
         except FleetError as error:
             verdict = Failed(error.detail, final=False)
         except Exception as error:
@@ -180,21 +213,20 @@ class Watch:
             task = asyncio.current_task()
             if task is not None:
                 self._tasks.discard(task)
-            watched.settle(number, Answer(captured, verdict), monotonic())
+            watched.settle(number, Answer(captured, verdict, sent_s, instance), monotonic())
             self._pump()
 
-    async def _ask(self, watched: Watched, captured: Captured, url: str) -> Verdict:
+    async def _ask(self, watched: Watched, captured: Captured, url: str) -> tuple[Verdict, str]:
         assert self._client is not None
         assert self._model is not None
         model = self._model
         picture = await asyncio.to_thread(self._encode, captured, max(model.input_px))
         left_s = captured.at_s + watched.camera.freshness_s - monotonic()
         if left_s <= 0:
-            return Busy("too old to send", None)
+            return Busy("too old to send", None), ""
         weak = {"confidence": f"{LEAST_SCORE:g}"} if watched.camera.track else {}
         terms = Terms(left_s, {**self._fleet.query, **weak}, _SLACK_S)
-        verdict, _ = await self._client.detect(url, picture, model, terms)
-        return verdict
+        return await self._client.detect(url, picture, model, terms)
 
     def _encode(self, captured: Captured, longest_px: int) -> Encoded:
         if not hasattr(self._encoders, "encoder"):

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -23,10 +24,29 @@ _RATE_OVER_S = 10.0
 
 @dataclass(frozen=True)
 class Answer:
-    """A frame and what came back for it."""
+    """A frame, what came back for it, when it was sent (monotonic), and who answered as far as that can be told."""
 
     captured: Captured
     verdict: Verdict
+    sent_s: float
+    instance: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A frame that was sent, and what became of it; times are monotonic.
+
+    Attributes:
+        camera: Its name.
+        outcome: "shown", "late", "refused" or "failed".
+        answer: The frame, and what came back.
+        at_s: When it was used, in the order of the camera.
+    """
+
+    camera: str
+    outcome: str
+    answer: Answer
+    at_s: float
 
 
 @dataclass
@@ -40,6 +60,7 @@ class Watched:
         events: Where events go.
         telemetry: Of the process.
         counts_every_s: Between two events with counts.
+        on_settled: Told what became of each frame.
     """
 
     camera: Camera
@@ -48,6 +69,7 @@ class Watched:
     events: Events
     telemetry: Telemetry
     counts_every_s: float
+    on_settled: Callable[[Settled], None] = lambda _: None
     sent: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
@@ -86,6 +108,7 @@ class Watched:
         self.telemetry.count(metrics.FRAMES, self.camera.name, outcome)
         if outcome == "shown" and isinstance(answer.verdict, Found):
             self._show(answer.captured, answer.verdict.detections, now_s)
+        self.on_settled(Settled(self.camera.name, outcome, answer, now_s))
 
     def _outcome(self, answer: Answer, age_s: float) -> str:
         if isinstance(answer.verdict, Busy):
