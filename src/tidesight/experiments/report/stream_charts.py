@@ -49,7 +49,7 @@ def _ages(watched: _Watched) -> Chart:
     limits = sorted({run.objective_s for _, subject in watched for run in subject.runs if run.objective_s})
     fresh = f" A frame older than {' or '.join(map(seconds, limits))} is not shown." if limits else ""
     caption = (
-        "From capture to show, in ms: the 99th percentile of two seconds, a line for each camera of one repeat."
+        "From capture to show, in ms: the 99th percentile of a few seconds, a line for each camera of one repeat."
         f"{fresh} {'; '.join(told)}."
     )
     axes: list[dict[str, Any]] = [{"matches": "y"} if row else {} for row in range(len(watched))]
