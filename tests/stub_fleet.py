@@ -37,12 +37,13 @@ class Reply:
 
 @dataclass
 class StubFleet:
-    """Where it is, and what it was asked."""
+    """Where it is, what it was asked, and whether something before it holds requests: that answers probes, wordless."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
+    held: bool = False
 
 
 def detections_of(body: bytes) -> dict[str, Any]:
@@ -69,7 +70,9 @@ def stub_fleet(behave: Callable[[Asked], Reply] = lambda _: Reply()) -> Iterator
     fleet = StubFleet("")
     loop = asyncio.new_event_loop()
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(request: web.Request) -> web.Response:
+        if fleet.held and not request.query_string:
+            return web.Response()
         model = {"name": "stub", "input": [96, 96], "classes": CLASSES}
         return web.json_response({"status": "ready", "model": model})
 

@@ -188,7 +188,7 @@ def test_cameras_come_and_go_and_each_frame_is_recorded(tmp_path: Path) -> None:
         by_name.setdefault(row.stream, []).append(row.t_s - zero_s)
         assert row.target_fps == 4 and row.fps == pytest.approx(4, abs=1.2) and row.age_p99_s is not None
     assert sorted(by_name) == ["camera01", "camera02", "camera03"]
-    assert max(by_name["camera01"]) > 6 and min(by_name["camera01"]) < 3
+    assert max(by_name["camera01"]) > 6 and min(by_name["camera01"]) < 5
     assert all(2.5 < at_s < 6.5 for name in ("camera02", "camera03") for at_s in by_name[name])
     with pytest.raises(ConfigError, match="cameras send JPEGs by themselves; leave out --driver"):
         sender(read_scenario(file), "tidesight", ["X-Its: mine"])

@@ -412,6 +412,19 @@ async def test_it_answers_probes_itself_and_counts_none() -> None:
 
 
 @in_loop
+async def test_a_probe_with_a_query_is_a_request_like_any_other() -> None:
+    """So whoever wants an instance's own answer gets it, from a fleet at zero too."""
+    poked: list[int] = []
+    one = Backend("one")
+    async with activator(HoldRules(LONG_S), when_held=lambda: poked.append(1)) as (made, to), instances(one) as ready:
+        asked = asyncio.create_task(ask(to, "/readyz?of=instance", b"", "GET"))
+        await holds(made, 1)
+        assert poked == [1]
+        made.set_instances(ready)
+        assert (await asked).status == 200
+
+
+@in_loop
 async def test_its_load_is_what_was_held_and_handed_on_over_time() -> None:
     one = Backend("one", delay_s=20)
     async with activator(HoldRules(LONG_S, concurrency=1)) as (made, to), instances(one) as ready:

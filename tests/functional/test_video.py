@@ -325,6 +325,12 @@ def test_memory_is_bounded_by_the_window(clip: Path) -> None:
         assert len(list(outcomes)) == 49
 
 
+def test_a_fleet_whose_requests_are_held_is_asked_for_its_model_by_one_of_them(clip: Path) -> None:
+    with stub_fleet() as fleet:
+        fleet.held = True
+        assert [frame.index for frame, _ in detect_video(clip, fleet.url)] == list(range(60))
+
+
 def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path: Path) -> None:
     """Two minutes at 25 FPS, by a process of its own; the second half must not take more than the first."""
     frames = 3000

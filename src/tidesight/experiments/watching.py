@@ -29,7 +29,7 @@ from tidesight.workload.scenario import Scenario
 
 _TICK_S = 0.05
 _TELL_S = 0.2
-_ROW_S = 2.0
+_ROW_S = 4.0  # in two seconds a slow camera has so few frames that one more or less is a jump
 _LEAST_ROW_S = 1.0
 _LAST_S = 1.0  # beyond the freshness, for frames under way at the end
 _GOAL_PART = 0.5  # of the freshness, as `tidesight cameras` has it

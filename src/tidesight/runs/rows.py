@@ -60,7 +60,7 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """One camera over a stretch of time; a run has one row every other second for each camera that is there.
+    """One camera over a stretch of time; a run has one row every few seconds for each camera that is there.
 
     Attributes:
         t_s: The end of the stretch; it begins at the camera's row before, or when it came.

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 INSTANCE_HEADER = "X-Tidesight-Instance"
+# What holds requests for a fleet at zero answers /readyz itself, without a word of the model. With a query it is a
+# request like any other: it is held, starts an instance, and is answered by that.
+_OF_INSTANCE = "/readyz?of=instance"
 _SLACK_S = 5.0  # beyond the deadline, for a fleet that is slow to say no
 _CONNECT_S = 5.0
 _READY_TRIES = Backoff(first_s=0.25, longest_s=2.0)
@@ -96,13 +99,15 @@ class FleetClient:
         except FleetError:
             return False
 
-    async def _ask_ready(self, url: str) -> Model | str:
+    async def _ask_ready(self, url: str, path: str = "/readyz") -> Model | str:
         timeout = self._http.ClientTimeout(total=self._options.deadline_s + _SLACK_S, connect=_CONNECT_S)
         try:
-            async with self._session.get(f"{url}/readyz", timeout=timeout) as reply:
+            async with self._session.get(f"{url}{path}", timeout=timeout) as reply:
                 body = await reply.read()
         except (self._http.ClientError, OSError, TimeoutError) as error:
             return _words(error)
+        if reply.status == 200 and not body and path != _OF_INSTANCE:
+            return await self._ask_ready(url, _OF_INSTANCE)
         if reply.status == 200:
             try:
                 found = msgspec.json.decode(body, type=_Ready).model

@@ -87,7 +87,7 @@ def test_cameras_have_charts_of_their_own(tmp_path: Path) -> None:
     rates = {trace["name"]: (trace["x"], trace["y"]) for trace in charts["streams"].traces}
     assert rates == {"camera01": ([2, 4, 6], [2, 2, 2]), "&lt;b&gt;": ([6], [0.5]), "wanted": ([2, 6], [2, 2])}
     assert [trace["y"] for trace in charts["ages"].traces] == [[200, 400, 600], [None]]
-    assert "2 cameras had 0.5 to 2 FPS in the mean of 2 wanted, 3 turns were skipped" in charts["streams"].caption
+    assert "2 cameras had 0.5 to 2 of the 2 FPS wanted, in the mean; 3 turns were skipped" in charts["streams"].caption
     assert "older than 500 ms is not shown. Cloud Run: 400 ms in the median, 600 ms at most" in charts["ages"].caption
     told = page([section])
     assert "1 cameras, then 2, then 1, each at 2 frames a second for 10 s" in told

@@ -29,7 +29,7 @@ def _rates(watched: _Watched) -> Chart:
     told = [f"{subject.label}: {_rate_words(subject.typical.streams)}" for _, subject in watched]
     caption = (
         "Frames shown a second, a line for each camera of one repeat; dotted is what each of them wants. "
-        f"{'; '.join(told)}."
+        f"{'. '.join(told)}."
     )
     traces = [
         trace
@@ -49,8 +49,8 @@ def _ages(watched: _Watched) -> Chart:
     limits = sorted({run.objective_s for _, subject in watched for run in subject.runs if run.objective_s})
     fresh = f" A frame older than {' or '.join(map(seconds, limits))} is not shown." if limits else ""
     caption = (
-        "From capture to show, in ms: the 99th percentile of two seconds, a line for each camera of one repeat."
-        f"{fresh} {'; '.join(told)}."
+        "From capture to show, in ms: the 99th percentile of a few seconds, a line for each camera of one repeat."
+        f"{fresh} {'. '.join(told)}."
     )
     axes: list[dict[str, Any]] = [{"matches": "y"} if row else {} for row in range(len(watched))]
     titles = [f"{subject.label}, age of shown frames, ms" for _, subject in watched]
@@ -95,7 +95,8 @@ def _rate_words(streams: Sequence[StreamRow]) -> str:
     wanted = max(one.target_fps for one in streams)
     skipped = sum(one.skipped for one in streams)
     spread = figure(means[0]) if len(means) == 1 else f"{figure(min(means))} to {figure(max(means))}"
-    return f"{len(means)} cameras had {spread} FPS in the mean of {figure(wanted)} wanted, {skipped} turns were skipped"
+    told = f"{len(means)} cameras had {spread} of the {figure(wanted)} FPS wanted, in the mean"
+    return f"{told}; {skipped} turns were skipped"
 
 
 def _age_words(streams: Sequence[StreamRow]) -> str:
