@@ -8,7 +8,7 @@ EXTRAS ?= dev
 # Tests at a time; most of them wait for processes.
 JOBS   ?= 2
 # What make bench measures, in this order; the same command goes on where it was cut off.
-BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overload overload_pinned half curve stored soak \
+BENCH  ?= cold_start latency stages reduced_decode engines stacks yolov8n overload overload_pinned half curve stored soak load_generator \
           fleet_front fleet_start fleet_throughput fleet_idle fleet_rolling streams_speedup streams_killed \
           tuned_accuracy accuracy
 
@@ -29,7 +29,7 @@ lint: $(VENV)/.$(EXTRAS) ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev,bench ## Measure on a quiet machine, 40 minutes; writes benchmarks/ (some: BENCH="stacks soak")
+bench: $(VENV)/.dev,bench ## Measure on a quiet machine, two hours; writes benchmarks/ (some: BENCH="stacks soak")
 	@# Imports are most of a cold start, so it is measured with what an instance needs and nothing else installed.
 	@test -x $(VENV)-instance/bin/python || $(PYTHON) -m venv $(VENV)-instance
 	@$(VENV)-instance/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e .

@@ -8,12 +8,14 @@ assume_yes=no
 delete_results=no
 config=""
 picture=""
+key_file=""
 
 usage() {
-  echo "usage: ${0##*/} [--config FILE] [--picture FILE] [--dry-run] [--yes] [--delete-results]"
+  echo "usage: ${0##*/} [--config FILE] [--picture FILE] [--api-key-file FILE] [--dry-run] [--yes] [--delete-results]"
   echo
   echo "  --config FILE      the file with the [deploy] table (default: tidesight.toml above this script)"
   echo "  --picture FILE     a photograph for the first request of up.sh"
+  echo "  --api-key-file FILE  an API key for it, on the first line"
   echo "  --dry-run          print the commands, run none"
   echo "  --yes              do not ask"
   echo "  --delete-results   down.sh: delete the bucket with the results too"
@@ -27,6 +29,7 @@ begin() {
     case $1 in
       --config) config=${2:?--config needs a file}; shift ;;
       --picture) picture=${2:?--picture needs a file}; shift ;;
+      --api-key-file) key_file=${2:?--api-key-file needs a file}; shift ;;
       --dry-run) dry_run=yes ;;
       --yes) assume_yes=yes ;;
       --delete-results) delete_results=yes ;;
@@ -41,6 +44,7 @@ begin() {
     if [ -e "$here/tidesight.toml" ]; then config=$here/tidesight.toml; else config=$here/../tidesight.toml; fi
   fi
   if [ -n "$picture" ] && [ ! -r "$picture" ]; then echo "there is no picture $picture" >&2; exit 2; fi
+  if [ -n "$key_file" ] && [ ! -r "$key_file" ]; then echo "there is no key file $key_file" >&2; exit 2; fi
   local values
   values=$(tidesight deploy values --target "$target" --config "$config") || exit $?
   eval "$values"
@@ -136,6 +140,10 @@ smoke_test() {
   shift
   step "First request"
   local retried=(--fail-with-body --silent --show-error --retry 30 --retry-delay 2 --retry-all-errors)
+  if [ -n "$key_file" ]; then # in a file, so that the key is in no list of processes and on no screen
+    printf 'X-API-Key: %s\n' "$(head -n 1 "$key_file")" >"$rendered/key"
+    set -- "$@" -H "@$rendered/key"
+  fi
   run curl "${retried[@]}" "$@" "$url/readyz"
   if [ -n "$picture" ]; then
     run curl "${retried[@]}" "$@" --data-binary "@$picture" -H "Content-Type: $(kind_of "$picture")" "$url/v1/detect"

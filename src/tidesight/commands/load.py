@@ -78,6 +78,9 @@ def prepare(chosen: "Scenario", given: dict[str, Any]) -> "Load":
 
     headers = [*(f"{name}: {value}" for name, value in chosen.ask.headers.items()), *(given["header"] or [])]
     cacert = given["cacert"] and str(given["cacert"])
+    if given["driver"] in ("locust", "jmeter") and (cacert or given["insecure"]):
+        told = f"--driver {given['driver']} trusts what the system does: --cacert and --insecure are for our own"
+        raise ConfigError(told, field="driver")
     target = parse_url(given["url"], chosen.ask.path, headers, cacert, given["insecure"])
     made = bodies(None if chosen.ask.pictures is None else Path(chosen.ask.pictures), chosen.ask.body, assets_folder())
     return Load(

@@ -155,7 +155,8 @@ class _Follower:
         self.rows += 1
         assert row.end_s is not None and row.start_s is not None
         self._tally.add(row.end_s - row.intended_s, row.status, row.error)
-        self._lag.add(row.start_s - row.intended_s)
+        if self._tool.knows_due:
+            self._lag.add(row.start_s - row.intended_s)
         if self._writer is not None:
             zero_s = self._zero_s
             self._writer.request(
@@ -164,9 +165,12 @@ class _Follower:
 
     def result(self, cpu_ratio: float, stopped: str | None) -> LoadResult:
         """What came of it."""
+        took_s = monotonic() - self._began_s
         seconds = self._load.duration_s if stopped is None else min(monotonic() - self._began_s, self._load.duration_s)
         outcome = self._tally.outcome(seconds)
         # A tool of several threads may well take more than a core.
         invalid = doubts(outcome, self._lag, 0.0) if self._tool.knows_due else ()
+        if stopped is None and took_s < self._load.duration_s:
+            invalid = (*invalid, f"{self._tool.name} ended after {took_s:.1f} of {self._load.duration_s:g} s")
         truncated = None if self._writer is None else self._writer.truncated
         return LoadResult(outcome, self._lag, cpu_ratio, 0, 0, stopped, invalid, truncated)

@@ -13,7 +13,8 @@ from tidesight.errors import FleetError
 from tidesight.streams.jpeg import Encoded
 
 _BUSY = {429, 502, 503, 504}  # an instance or what stands before it: not now
-_FRAME_AT_FAULT = {400, 408, 413}
+_FRAME_AT_FAULT = {400, 413}
+_SLOW_UPLOAD = 408  # of the way there, not of the frame
 _MOST_RETRY_AFTER_S = 60.0
 _MOST_CLASSES = 100_000
 
@@ -99,6 +100,8 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, sent: Encoded, m
         return Busy(reason, retry_after_s(headers.get("Retry-After")), status)
     if status in _FRAME_AT_FAULT:
         return Failed(reason, final=True, status=status)
+    if status == _SLOW_UPLOAD:
+        return Failed(reason, final=False, status=status)
     if 400 <= status < 500:
         raise FleetError(f"the fleet answers {reason}")
     return Failed(reason, final=False, status=status)
