@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## Serve, detect real photographs, then two published studie
 	@$(BIN)/tidesight demo
 
 test: $(VENV)/.$(EXTRAS) lint ## Lint, types, import contracts and all tests
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.$(EXTRAS) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff format --check .
